@@ -1,0 +1,57 @@
+// Blocks: in-memory reservation first, bitmap in a transaction later.
+//
+// Invariant: what reserve() hands out is free in the running state *and* in the last committed one, and held by nobody else.
+// A freed block comes back only when the freeing transaction is durable (and has then been discarded, if asked).
+// Thread-safe: one lock per group (Rank::block_alloc). reserve() and release() need no transaction.
+#pragma once
+
+#include "ext4/volume.h"
+
+namespace outboard::ext4 {
+
+// Where blocks had best lie.
+struct BlockGoal {
+  BlockNumber near;         // 0: anywhere in `group`
+  GroupNumber group;        // the inode's group
+};
+
+class BlockAllocator {
+public:
+  explicit BlockAllocator(Volume &volume);
+  ~BlockAllocator();
+
+  // 1..want contiguous blocks, the longest stretch near the goal that a bounded search finds. ENOSPC when there is none
+  // (`keep_for_root` true: the superblock's reserved blocks do not count as free).
+  Result<BlockRun> reserve(const BlockGoal &goal, std::uint32_t want, bool keep_for_root = false);
+  // Reserved blocks that will not be used.
+  void release(BlockRun run);
+  // Reserved blocks become allocated: bitmap, descriptor, counters. Credits: credits::claim(run).
+  Status claim(jbd2::Handle &handle, BlockRun run);
+  // reserve + claim of one block for metadata (tree nodes, directory and xattr blocks).
+  Result<BlockNumber> allocate(jbd2::Handle &handle, const BlockGoal &goal);
+  // Gives allocated blocks back. Metadata blocks are revoked and forgotten too. Freeing a block that is free already, or that
+  // holds fixed metadata (superblocks, descriptors, bitmaps, inode tables, the journal), is corrupt. May span groups.
+  // Credits: credits::free_blocks(groups touched).
+  Status free(jbd2::Handle &handle, BlockRun run, bool metadata);
+
+  // Space promised to writes that have no blocks yet (delayed allocation): counted against free blocks.
+  Status promise(std::uint64_t blocks, bool keep_for_root = false);
+  void withdraw(std::uint64_t blocks);
+
+  // True when every block lies in the file system and none in fixed metadata: what a file's map may point to.
+  bool may_hold_file_data(BlockRun run) const;
+
+  // FITRIM over [start, end) blocks: discards free stretches of at least `minimum` blocks. Returns blocks discarded.
+  Result<std::uint64_t> trim(BlockNumber start, BlockNumber end, std::uint32_t minimum);
+
+  std::uint64_t free_blocks() const;  // less reservations and promises
+  // Of them, what ordinary writers may not use, as statfs tells it: root's share, and with extents the small pool for metadata
+  // that must not fail, which allocate() alone may draw on.
+  std::uint64_t kept_blocks() const;
+
+private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace outboard::ext4

@@ -1,0 +1,73 @@
+#include "fuse/dispatcher.h"
+
+#include "fuse/directory_reply.h"
+#include "fuse/operation_table.h"
+
+#include <cstring>
+#include <unistd.h>
+
+namespace outboard::fuse {
+
+void Dispatcher::dispatch(Request &request, Reply &reply) {
+  const Operation &op = operation(request.opcode());
+  if (!op.answered) reply.suppress();
+  if (op.handler == nullptr) {
+    reply.fail(ENOSYS);
+    return;
+  }
+  if (Status status = op.handler(*this, request, reply); !status)
+    reply.fail(error_number(status.error(), op.name, request.node()));
+}
+
+Result<std::size_t> Dispatcher::answer(std::span<const std::byte> message, std::span<std::byte> out) {
+  Request request = TRY(split_message(message, options_.short_setxattr));
+  Reply reply(out.subspan(sizeof(wire::OutHeader)));
+  dispatch(request, reply);
+  if (!reply.wanted()) return std::size_t{0};
+  const wire::OutHeader header = reply.header(request.header().unique);
+  std::memcpy(out.data(), &header, sizeof header);
+  return std::size_t{header.length};
+}
+
+std::optional<std::uint64_t> Dispatcher::needs_write_back(const Request &request) const {
+  if (options_.read_only) return std::nullopt;
+  std::uint64_t offset = 0;
+  if (request.opcode() == wire::Opcode::bmap) {
+    const Result<wire::BmapIn> in = request.arguments<wire::BmapIn>();
+    if (!in || __builtin_mul_overflow(in->block, std::uint64_t{in->block_size}, &offset)) return std::nullopt;
+  } else if (request.opcode() == wire::Opcode::lseek) {
+    const Result<wire::LseekIn> in = request.arguments<wire::LseekIn>();
+    if (!in || (in->whence != SEEK_DATA && in->whence != SEEK_HOLE)) return std::nullopt;
+    offset = in->offset;
+  } else {
+    return std::nullopt;
+  }
+  // A negative offset is an error of its own, and would mean something else in the notification.
+  if (offset > static_cast<std::uint64_t>(INT64_MAX)) return std::nullopt;
+  return offset;
+}
+
+void Dispatcher::undelivered(const Request &request, const Reply &reply) {
+  if (reply.error() != 0 || !reply.wanted()) return;
+  switch (request.opcode()) {
+  case wire::Opcode::lookup:
+  case wire::Opcode::mknod:
+  case wire::Opcode::mkdir:
+  case wire::Opcode::symlink:
+  case wire::Opcode::link:
+  case wire::Opcode::create:
+  case wire::Opcode::tmpfile: {
+    wire::EntryOut entry;
+    if (reply.payload().size() < sizeof entry) return;
+    std::memcpy(&entry, reply.payload().data(), sizeof entry);
+    if (entry.node != 0) filesystem_.forget(entry.node, 1);
+    return;
+  }
+  case wire::Opcode::readdirplus:
+    for_each_node(reply.payload(), [this](vfs::NodeId node) { filesystem_.forget(node, 1); });
+    return;
+  default: return;
+  }
+}
+
+}  // namespace outboard::fuse

@@ -1,0 +1,78 @@
+#include "fuse/write_back_queue.h"
+
+#include "base/log.h"
+#include "fuse/thread_signals.h"
+
+namespace outboard::fuse {
+
+Status WriteBackQueue::start() {
+  buffer_ = TRY(ReplyBuffer::allocate(kLeastReplyRoom));
+  thread_ = std::thread([this] {
+    block_all_signals();
+    run();
+  });
+  return {};
+}
+
+void WriteBackQueue::add(std::shared_ptr<Channel> channel, std::span<const std::byte> message) {
+  MutexLock lock(mutex_);
+  jobs_.push_back({std::move(channel), {message.begin(), message.end()}});
+  changed_.notify_one();
+}
+
+void WriteBackQueue::stop() {
+  {
+    MutexLock lock(mutex_);
+    stopping_ = true;
+    changed_.notify_one();
+  }
+  if (thread_.joinable()) thread_.join();
+}
+
+void WriteBackQueue::run() {
+  MutexLock lock(mutex_);
+  for (;;) {
+    // For the next job; stop() ends it.
+    while (jobs_.empty() && !stopping_) changed_.wait(mutex_);
+    if (jobs_.empty()) return;
+    const Job job = std::move(jobs_.front());
+    jobs_.pop_front();
+    const bool stopping = stopping_;
+    lock.unlock();
+    carry_out(job, stopping);
+    lock.lock();
+  }
+}
+
+bool WriteBackQueue::continues_walk(const Request &request) {
+  if (request.opcode() != wire::Opcode::bmap) return false;
+  const Result<wire::BmapIn> in = request.arguments<wire::BmapIn>();
+  if (!in) return false;
+  const auto now = std::chrono::steady_clock::now();
+  const bool continues =
+      walk_.node == request.node() && in->block > walk_.block && now - walk_.at < std::chrono::seconds(1);
+  walk_ = {request.node(), in->block, now};
+  return continues;
+}
+
+void WriteBackQueue::carry_out(const Job &job, bool stopping) {
+  Result<Request> request = split_message(job.message);
+  if (!request) return;  // it was split before it came here
+  Reply reply(buffer_.payload());
+  if (stopping) {
+    reply.fail(EINTR);
+  } else if (!gate_.enter(slot_)) {
+    reply.fail(ENOTCONN);
+  } else {
+    const std::uint64_t from = dispatcher_.needs_write_back(*request).value_or(0);
+    const Status written = continues_walk(*request) ? Status{} : job.channel->write_back(request->node(), from);
+    // A page that cannot be written stays with the kernel, which reports it at fsync; what we know is still an answer.
+    if (!written) log(LogLevel::debug, "node {}: {}", request->node(), written.error().message());
+    dispatcher_.dispatch(*request, reply);
+    gate_.leave(slot_);
+  }
+  const Result<Delivery> sent = job.channel->send(request->header().unique, reply, buffer_);
+  if (!sent) log(LogLevel::error, "{}", sent.error().message());
+}
+
+}  // namespace outboard::fuse

@@ -1,0 +1,252 @@
+// Handles: credits, joining buffers, revoking blocks.
+#include "base/log.h"
+#include "jbd2/journal_impl.h"
+
+#include <cassert>
+#include <cstring>
+
+namespace outboard::jbd2 {
+
+namespace {
+// An open handle counts as a lock of rank `handle` of its thread.
+void enter_handle() {
+  if constexpr (outboard::detail::kCheckRanks) outboard::detail::rank_push(Rank::handle, false);
+}
+void leave_handle() {
+  if constexpr (outboard::detail::kCheckRanks) outboard::detail::rank_pop(Rank::handle);
+}
+}  // namespace
+
+// --- the public face ------------------------------------------------------------------------------------------------
+
+Handle::Handle(Journal &journal, Transaction &transaction, std::uint32_t credits)
+    : journal_(&journal), transaction_(&transaction), credits_(credits) {}
+
+Handle::Handle(Handle &&other) noexcept
+    : DirtyScope(), journal_(other.journal_), transaction_(std::exchange(other.transaction_, nullptr)),
+      credits_(std::exchange(other.credits_, 0)), changed_(std::exchange(other.changed_, false)) {}
+
+Handle::~Handle() {
+  if (transaction_ == nullptr) return;
+  if (changed_ && !journal_->aborted()) {
+    log(LogLevel::error, "journal: an operation of transaction {} ended half way", tid());
+    journal_->abort(Error::system(EIO, "journal: operation ended half way"));
+  }
+  finish();
+}
+
+void Handle::finish() {
+  if (transaction_ == nullptr) return;
+  journal_->impl_->end(*std::exchange(transaction_, nullptr), std::exchange(credits_, 0));
+  changed_ = false;
+}
+
+Tid Handle::tid() const { return transaction_ == nullptr ? 0 : static_cast<Tid>(transaction_->sequence); }
+
+std::uint32_t Handle::credits() const { return credits_; }
+
+bool Handle::extend(std::uint32_t credits) {
+  if (transaction_ == nullptr || !journal_->impl_->extend(*transaction_, credits)) return false;
+  credits_ += credits;
+  return true;
+}
+
+Status Handle::restart(std::uint32_t credits) {
+  finish();
+  transaction_ = TRY(journal_->impl_->begin(credits));
+  credits_ = credits;
+  return {};
+}
+
+Result<bool> Handle::ensure(std::uint32_t credits) {
+  if (credits_ >= credits || extend(credits - credits_)) return false;
+  TRY(restart(credits));
+  return true;
+}
+
+Status Handle::revoke(BlockNumber block) {
+  if (transaction_ == nullptr) return fail(Error::user(EROFS, "journal: the handle has ended"));
+  TRY(journal_->impl_->revoke(*transaction_, block));
+  changed_ = true;
+  return {};
+}
+
+void Handle::after_commit(std::move_only_function<void()> listener) {
+  if (transaction_ == nullptr) return;
+  {
+    MutexLock lock(transaction_->mutex);
+    transaction_->listeners.push_back(std::move(listener));
+  }
+  journal_->impl_->note_change(*transaction_);
+}
+
+Status Handle::join(cache::Buffer &buffer) {
+  if (transaction_ == nullptr) return fail(Error::user(EROFS, "journal: the handle has ended"));
+  TRY(journal_->impl_->join(*transaction_, credits_, buffer));
+  changed_ = true;
+  return {};
+}
+
+// --- beginning and ending -------------------------------------------------------------------------------------------
+
+// A transaction is opened only when the log has room for the largest one, so commit itself never waits for space.
+bool Journal::Impl::room_for_transaction() const {
+  if (!log_) return true;
+  const std::uint64_t taken = std::uint64_t{used_} + (committing_ ? transaction_space_ : 0U);
+  return taken + transaction_space_ <= format_.length();
+}
+
+Result<Transaction *> Journal::Impl::begin(std::uint32_t credits) {
+  enter_handle();
+  MutexLock lock(lock_);
+  for (;;) {
+    if (abort_reason_ || closing_ || stop_ || options_.read_only) {
+      leave_handle();
+      return fail(Error::user(EROFS, "journal: read-only"));
+    }
+    if (credits > data_limit_ - options_.before_commit_credits) {
+      leave_handle();
+      return fail(Error::user(E2BIG, "journal: more credits than a transaction can hold"));
+    }
+    if (barrier_ || (running_ && running_->locked)) {
+      // Waits for checkpoint_all() (ends with its device writes), or for the open handles of the transaction that is
+      // being locked (their operations wait for nothing but device reads and each other's short locks).
+      changed_.wait(lock_);
+      continue;
+    }
+    if (!running_ && !room_for_transaction()) {
+      // Waits for log space: the commit in progress and the checkpoint thread make it, both in bounded device I/O.
+      ++count_.forced_checkpoints;
+      ++space_waiters_;
+      checkpoint_wake_.notify_all();
+      changed_.wait(lock_);
+      --space_waiters_;
+      continue;
+    }
+    if (!running_) {
+      running_ = std::make_unique<Transaction>(next_);
+      running_->reserved = options_.before_commit_credits;
+    }
+    Transaction &transaction = *running_;
+    if (credits > data_limit_ - transaction.reserved || (log_ && transaction.revokes.load() > revoke_limit_ / 2)) {
+      // Waits for the commit thread to take the full transaction; ends when the commit before it is done and the
+      // transaction's handles have ended.
+      request_commit(transaction);
+      changed_.wait(lock_);
+      continue;
+    }
+    transaction.reserved += credits;
+    ++transaction.handles;
+    ++count_.handles;
+    return &transaction;
+  }
+}
+
+void Journal::Impl::end(Transaction &transaction, std::uint32_t unused) {
+  {
+    MutexLock lock(lock_);
+    assert(transaction.handles > 0 && transaction.reserved >= unused);
+    transaction.reserved -= unused;
+    if (--transaction.handles == 0 && transaction.locked) drained_.notify_all();
+  }
+  leave_handle();
+}
+
+bool Journal::Impl::extend(Transaction &transaction, std::uint32_t credits) {
+  MutexLock lock(lock_);
+  // A transaction whose commit waits for this handle is not made longer.
+  if (transaction.locked || abort_reason_) return false;
+  if (credits > data_limit_ - transaction.reserved) return false;
+  if (log_ && transaction.revokes.load() > revoke_limit_ / 2) return false;
+  transaction.reserved += credits;
+  return true;
+}
+
+// The transaction's first change starts its commit timer.
+void Journal::Impl::note_change(Transaction &transaction) {
+  if (transaction.changed.exchange(true)) return;
+  MutexLock lock(lock_);
+  transaction.deadline = std::chrono::steady_clock::now() + options_.commit_interval;
+  commit_wake_.notify_all();
+}
+
+// --- changing -------------------------------------------------------------------------------------------------------
+
+BufferState &Journal::Impl::state_of(cache::Buffer &buffer) {
+  std::unique_ptr<cache::Attachment> &attachment = buffer.attachment();
+  if (!attachment || static_cast<BufferState &>(*attachment).journal != instance_) {
+    attachment = std::make_unique<BufferState>(instance_);
+  }
+  return static_cast<BufferState &>(*attachment);
+}
+
+Status Journal::Impl::join(Transaction &transaction, std::uint32_t &credits, cache::Buffer &buffer) {
+  if (aborted_.load(std::memory_order_relaxed)) return fail(Error::user(EROFS, "journal: aborted"));
+  cache::BufferRef replaced;  // unpinned after the locks
+  bool is_new = false;
+  {
+    MutexLock buffer_lock(buffer.journal_lock());
+    BufferState &state = state_of(buffer);
+    if (state.newest == transaction.sequence && !state.revoked) return {};
+    if (state.newest != transaction.sequence) {
+      assert(state.newest < transaction.sequence);
+      if (state.newest > state.copied) {
+        // The commit in progress has not copied the buffer yet: it gets the bytes as they are now.
+        state.frozen = std::make_unique_for_overwrite<std::byte[]>(buffer.bytes().size());
+        std::memcpy(state.frozen.get(), buffer.bytes().data(), buffer.bytes().size());
+        state.frozen_for = state.newest;
+      }
+      state.newest = transaction.sequence;
+    }
+    state.revoked = false;
+
+    MutexLock lock(transaction.mutex);
+    Transaction::Entry &entry = transaction.blocks[buffer.block().value()];
+    is_new = !entry.buffer;
+    // A block that was freed and allocated again may come with a new buffer; the old one's contents no longer count.
+    if (entry.buffer.get() != &buffer) {
+      replaced = std::move(entry.buffer);
+      entry.buffer = buffer.ref();
+    }
+    if (entry.revoked) {
+      entry.revoked = false;
+      --transaction.revokes;
+    }
+  }
+  if (is_new && credits > 0) {
+    --credits;
+  } else if (is_new) {
+    log(LogLevel::error, "journal: a handle uses more blocks than it reserved (block {}, {})", buffer.block().value(),
+        buffer.type().name());
+    assert(false && "a handle uses more blocks than it reserved");
+    MutexLock lock(lock_);
+    ++transaction.reserved;
+  }
+  note_change(transaction);
+  return {};
+}
+
+Status Journal::Impl::revoke(Transaction &transaction, BlockNumber block) {
+  if (aborted_.load(std::memory_order_relaxed)) return fail(Error::user(EROFS, "journal: aborted"));
+  cache::BufferRef buffer;
+  {
+    MutexLock lock(transaction.mutex);
+    if (log_ && transaction.revokes.load() >= revoke_limit_) {
+      return fail(Error::user(E2BIG, "journal: more revoked blocks than a transaction can hold").in_block(block.value()));
+    }
+    Transaction::Entry &entry = transaction.blocks[block.value()];
+    if (entry.revoked) return {};
+    entry.revoked = true;
+    ++transaction.revokes;
+    buffer = entry.buffer;
+  }
+  if (buffer) {
+    MutexLock lock(buffer->journal_lock());
+    state_of(*buffer).revoked = true;
+  }
+  ++count_.revokes;
+  note_change(transaction);
+  return {};
+}
+
+}  // namespace outboard::jbd2

@@ -1,0 +1,16 @@
+// Talking to a mount's server from outside: sync, and unmounting that waits for the disk.
+#pragma once
+
+#include "service/source.h"
+
+#include <string>
+
+namespace outboard::service {
+
+// Everything written to the mount that holds `path` is durable when this succeeds.
+Outcome<void> sync_mount(const std::string &path);
+
+// Syncs, unmounts, and waits until the server has ended and given the image back.
+Outcome<void> unmount_and_wait(const std::string &target);
+
+}  // namespace outboard::service

@@ -1,0 +1,108 @@
+#include "service/source.h"
+
+#include "base/log.h"
+#include "device/claim.h"
+#include "device/probe.h"
+
+#include <climits>
+#include <cstdlib>
+#include <cstring>
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/stat.h>
+
+namespace outboard::service {
+
+namespace {
+
+namespace format = ext4::format;
+constexpr std::uint64_t kSuperblockOffset = 1024;
+constexpr std::size_t kSuperblockSize = 1024;
+
+Failure because(const std::string &path, const Error &error) { return {kExitMount, fmt::format("{}: {}", path, error.message())}; }
+
+Outcome<std::unique_ptr<device::FileDevice>> open_device(const std::string &path, const MountOptions &options, bool read_only,
+                                                         device::ClaimMode mode) {
+  const device::OpenOptions open_options{
+      .read_only = read_only, .offset = options.offset, .size_limit = options.size_limit, .direct_io = options.direct_io, .claim = false};
+  if (mode == device::ClaimMode::none) {
+    auto opened = device::FileDevice::open(path, open_options);
+    if (!opened) return std::unexpected(because(path, opened.error()));
+    return std::move(*opened);
+  }
+  std::string refusal;
+  Result<UniqueFd> fd = device::open_claimed(path, {.mode = mode,
+                                                    .read_only = read_only,
+                                                    .offset = options.offset,
+                                                    .length = options.size_limit.value_or(0),
+                                                    .own_loop = std::nullopt,
+                                                    .refusal = &refusal});
+  if (!fd && fd.error().is(EBUSY)) return failure(kExitMount, fmt::format("{}: already in use: {}", path, refusal));
+  if (!fd) return std::unexpected(because(path, fd.error()));
+  auto opened = device::FileDevice::adopt(std::move(*fd), open_options);
+  if (!opened) return std::unexpected(because(path, opened.error()));
+  return std::move(*opened);
+}
+
+// One line on what the thing is, when it is not ext4.
+std::string not_ext4(const std::string &path, device::BlockDevice &device) {
+  const Result<device::Probe> probed = device::probe(device);
+  if (!probed) return fmt::format("{}: not an ext4 file system", path);
+  return fmt::format("{}: not an ext4 file system: {}", path, probed->message());
+}
+
+Outcome<format::Superblock> parse(const std::string &path, device::BlockDevice &device) {
+  if (device.properties().size < kSuperblockOffset + kSuperblockSize)
+    return failure(kExitMount, fmt::format("{}: not an ext4 file system: {} bytes are too few", path, device.properties().size));
+  std::array<std::byte, kSuperblockSize> raw;
+  if (Status read = device.read(kSuperblockOffset, raw); !read) return std::unexpected(because(path, read.error()));
+  if (!format::looks_like_ext(raw)) return failure(kExitMount, not_ext4(path, device));
+  auto superblock = format::parse_superblock(raw);
+  if (!superblock) return std::unexpected(because(path, superblock.error()));
+  return *superblock;
+}
+
+}  // namespace
+
+Outcome<Source> open_source(const std::string &path, const MountOptions &options, bool kernel_claims, bool overlay) {
+  char resolved[PATH_MAX];
+  if (::realpath(path.c_str(), resolved) == nullptr) return failure(kExitMount, fmt::format("{}: {}", path, std::strerror(errno)));
+  Source source;
+  source.path = resolved;
+  struct stat s {};
+  if (::stat(resolved, &s) != 0) return failure(kExitMount, fmt::format("{}: {}", path, std::strerror(errno)));
+  source.is_block_device = S_ISBLK(s.st_mode);
+  const bool read_only = options.volume.volume.read_only;
+  auto file = open_device(path, options, read_only,
+                          kernel_claims ? device::ClaimMode::test_then_share : device::ClaimMode::exclusive);
+  if (!file) return std::unexpected(file.error());
+  source.file = std::move(*file);
+  if (!options.journal_path.empty()) {
+    MountOptions journal_options;
+    journal_options.direct_io = options.direct_io;
+    auto journal = open_device(options.journal_path, journal_options, read_only, device::ClaimMode::exclusive);
+    if (!journal) return std::unexpected(journal.error());
+    source.journal_file = std::move(*journal);
+  }
+  if (overlay) source.overlay = std::make_unique<device::OverlayDevice>(*source.file);
+  return source;
+}
+
+Outcome<format::Superblock> read_superblock(const std::string &path, const MountOptions &options) {
+  auto device = open_device(path, options, true, device::ClaimMode::none);
+  if (!device) return std::unexpected(device.error());
+  return parse(path, **device);
+}
+
+Outcome<std::unique_ptr<vfs::MountedVolume>> open_volume(const Source &source, const MountOptions &options) {
+  if (auto superblock = parse(source.path, source.device()); !superblock) return std::unexpected(superblock.error());
+  std::string refusal;
+  auto volume = vfs::MountedVolume::open(source.device(), options.volume, source.journal_file.get(), &refusal);
+  if (!volume)
+    return failure(kExitMount, fmt::format("{}: {}", source.path, refusal.empty() ? volume.error().message() : refusal));
+  const ext4::OpenReport &report = (*volume)->volume().report();
+  if (!report.read_only_reason.empty()) log(LogLevel::warning, "{}: {}", source.path, report.read_only_reason);
+  return std::move(*volume);
+}
+
+}  // namespace outboard::service

@@ -1,0 +1,27 @@
+// The private ioctls of a mount, issued on its root directory by our own commands. On a plain fuse mount the kernel tells
+// the server neither of sync(2) nor of umount(2), so `outboard sync DIR` and `outboard umount DIR` ask for themselves.
+// Answered by the transport for root and for the user who mounted, nobody else (EPERM).
+#pragma once
+
+#include <cstdint>
+#include <sys/ioctl.h>
+
+namespace outboard::vfs {
+
+// What kControlIdentify fills in: is this directory the root of one of our mounts, and which process serves it?
+struct ControlIdentity {
+  char program[8];           // "outboard", not terminated
+  std::uint32_t version;     // of this interface: kControlVersion
+  std::uint32_t server_pid;  // in the server's pid namespace
+};
+static_assert(sizeof(ControlIdentity) == 16);
+
+inline constexpr char kControlProgram[] = "outboard";
+inline constexpr std::uint32_t kControlVersion = 1;
+
+inline constexpr unsigned kControlMagic = 0xB7;
+// Everything to disk: returns when all that was written before is durable.
+inline constexpr std::uint32_t kControlSync = _IO(kControlMagic, 1);
+inline constexpr std::uint32_t kControlIdentify = _IOR(kControlMagic, 2, ControlIdentity);
+
+}  // namespace outboard::vfs

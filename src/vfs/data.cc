@@ -1,0 +1,129 @@
+// File contents: which locks a read or write holds; the bytes are the engine's business.
+#include "ext4/file_map.h"
+#include "ext4/mapper.h"
+#include "ext4/truncate.h"
+#include "iomap/direct.h"
+#include "iomap/seek.h"
+#include "vfs/mounted_volume.h"
+
+#include <linux/falloc.h>
+#include <vector>
+
+namespace outboard::vfs {
+
+Result<InodeRef> MountedVolume::find_file(NodeId node) {
+  InodeRef inode = TRY(find(node));
+  ReadLock lock(inode->lock);
+  if (inode->disk.is_directory()) return fail(Error::user(EISDIR));
+  if (!inode->disk.is_regular()) return fail(Error::user(EINVAL));
+  return inode;
+}
+
+Result<std::size_t> MountedVolume::read(NodeId node, std::uint64_t offset, std::span<std::byte> into) {
+  InodeRef inode = TRY(find_file(node));
+  std::size_t got = 0;
+  {
+    ReadLock lock(inode->lock);
+    ext4::Mapper mapper(*volume_, inode->disk);
+    got = TRY(reported(iomap::direct::read(mapper, volume_->device(), offset, into, inode->disk.fields.size)));
+  }
+  touch_atime(*inode);
+  return got;
+}
+
+Result<std::size_t> MountedVolume::write(NodeId node, std::uint64_t offset, std::span<const std::byte> data, WriteFlags flags) {
+  TRY(volume_->check_writable());
+  InodeRef inode = TRY(find_file(node));
+  Result<std::size_t> written = write_once(*inode, offset, data, flags);
+  if (!written && written.error().is(ENOSPC)) {
+    reclaim_space();
+    written = write_once(*inode, offset, data, flags);
+  }
+  return reported(std::move(written));
+}
+
+Result<std::size_t> MountedVolume::write_once(Inode &inode, std::uint64_t offset, std::span<const std::byte> data,
+                                              WriteFlags flags) {
+  if (data.empty()) return std::size_t{0};
+  WriteLock lock(inode.lock);
+  ext4::Inode &disk = inode.disk;
+  if ((disk.fields.flags & format::kInodeFlagImmutable) != 0) return fail(Error::user(EPERM, "file is immutable"));
+  const std::uint64_t limit = ext4::file_map::max_file_blocks(*volume_, disk) * volume_->block_size();
+  if (offset >= limit) return fail(Error::user(EFBIG));
+  if (data.size() > limit - offset) data = data.first(limit - offset);
+  if (flags.kill_privileges) TRY(clear_privileges(inode, flags.writer_gid));
+  if (!flags.from_page_cache) {
+    disk.fields.mtime = disk.fields.ctime = volume_->now();
+    inode.times_dirty = true;
+  }
+  inode.data_unflushed = true;
+  ext4::Mapper mapper(*volume_, disk);
+  return iomap::direct::write(mapper, volume_->device(), volume_->block_size(), offset, data, disk.fields.size);
+}
+
+Status MountedVolume::allocate(NodeId node, std::uint64_t offset, std::uint64_t length, int mode) {
+  TRY(volume_->check_writable());
+  InodeRef inode = TRY(find_file(node));
+  if (length == 0) return fail(Error::user(EINVAL));
+  const bool keep_size = (mode & FALLOC_FL_KEEP_SIZE) != 0;
+  const ByteRange range{offset, length};
+  WriteLock lock(inode->lock);
+  ext4::Inode &disk = inode->disk;
+  if ((disk.fields.flags & format::kInodeFlagImmutable) != 0) return fail(Error::user(EPERM, "file is immutable"));
+  if ((disk.fields.flags & format::kInodeFlagAppend) != 0 && (mode & ~FALLOC_FL_KEEP_SIZE) != 0)
+    return fail(Error::user(EPERM, "file is append-only"));
+  const std::uint64_t limit = ext4::file_map::max_file_blocks(*volume_, disk) * volume_->block_size();
+  if ((mode & FALLOC_FL_PUNCH_HOLE) == 0 && (offset > limit || length > limit - offset)) return fail(Error::user(EFBIG));
+  inode->data_unflushed = true;
+  disk.fields.mtime = disk.fields.ctime = volume_->now();
+  inode->times_dirty = true;
+  switch (mode) {
+  case 0:
+  case FALLOC_FL_KEEP_SIZE: return reported(ext4::truncate::preallocate(*volume_, disk, range, keep_size));
+  case FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE: return reported(ext4::truncate::punch_hole(*volume_, disk, range));
+  case FALLOC_FL_ZERO_RANGE:
+  case FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE: return reported(ext4::truncate::zero_range(*volume_, disk, range, keep_size));
+  case FALLOC_FL_COLLAPSE_RANGE: return reported(ext4::truncate::collapse_range(*volume_, disk, range));
+  case FALLOC_FL_INSERT_RANGE: return reported(ext4::truncate::insert_range(*volume_, disk, range));
+  default: return fail(Error::user(EOPNOTSUPP, "fallocate mode"));
+  }
+}
+
+Result<std::uint64_t> MountedVolume::seek(NodeId node, std::uint64_t offset, Seek what) {
+  InodeRef inode = TRY(find_file(node));
+  ReadLock lock(inode->lock);
+  ext4::Mapper mapper(*volume_, inode->disk);
+  const std::uint64_t size = inode->disk.fields.size;
+  return reported(what == Seek::data ? iomap::seek_data(mapper, offset, size) : iomap::seek_hole(mapper, offset, size));
+}
+
+Result<std::size_t> MountedVolume::copy_range(NodeId from, std::uint64_t from_offset, NodeId to, std::uint64_t to_offset,
+                                              std::size_t length) {
+  constexpr std::size_t kPiece = std::size_t{1} << 20;
+  std::vector<std::byte> buffer(std::min(length, kPiece));
+  std::size_t copied = 0;
+  while (copied < length) {
+    const std::size_t want = std::min(buffer.size(), length - copied);
+    Result<std::size_t> got = read(from, from_offset + copied, std::span(buffer).first(want));
+    if (!got) return copied > 0 ? Result<std::size_t>(copied) : got;
+    if (*got == 0) break;
+    Result<std::size_t> put = write(to, to_offset + copied, std::span(buffer).first(*got), WriteFlags{});
+    if (!put) return copied > 0 ? Result<std::size_t>(copied) : put;
+    copied += *put;
+    if (*put < want) break;
+  }
+  return copied;
+}
+
+Result<std::uint64_t> MountedVolume::map_block(NodeId node, std::uint64_t block, std::uint32_t block_size) {
+  InodeRef inode = TRY(find_file(node));
+  ReadLock lock(inode->lock);
+  const std::uint64_t offset = block * block_size;
+  if (block_size == 0 || offset / block_size != block || offset >= inode->disk.fields.size) return std::uint64_t{0};
+  ext4::Mapper mapper(*volume_, inode->disk);
+  const iomap::Mapping mapping = TRY(reported(mapper.begin({offset, block_size}, iomap::Operation::report)));
+  if (mapping.type != iomap::MappingType::mapped) return std::uint64_t{0};
+  return (mapping.address + (offset - mapping.offset)) / block_size;
+}
+
+}  // namespace outboard::vfs

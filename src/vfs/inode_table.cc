@@ -1,0 +1,213 @@
+#include "vfs/inode_table.h"
+
+#include "ext4/inode_alloc.h"
+
+#include <algorithm>
+#include <cassert>
+#include <vector>
+
+namespace outboard::vfs {
+
+InodeRef::~InodeRef() {
+  if (inode_ != nullptr) table_->release(*inode_);
+}
+
+InodeTable::InodeTable(ext4::Volume &volume, std::size_t max_idle, std::function<void(InodeNumber)> unlinked)
+    : volume_(volume), max_idle_per_shard_(max_idle / 64 + 1), unlinked_(std::move(unlinked)) {}
+
+InodeTable::~InodeTable() = default;
+
+Result<InodeRef> InodeTable::get(InodeNumber number) {
+  Shard &shard = shard_of(number);
+  {
+    MutexLock lock(shard.mutex);
+    for (;;) {
+      auto found = shard.inodes.find(number);
+      if (found == shard.inodes.end()) break;
+      Inode &inode = *found->second;
+      if (inode.state_ == Inode::State::deleting) return fail(Error::user(ESTALE, "inode is being deleted"));
+      if (inode.state_ == Inode::State::ready) {
+        unidle(shard, inode);
+        ++inode.references_;
+        return InodeRef(this, &inode);
+      }
+      // Waits for the thread that loads this inode; it ends when its device reads do.
+      shard.loaded.wait(shard.mutex);
+    }
+    auto inode = std::make_unique<Inode>(number);
+    inode->references_ = 1;
+    shard.inodes.emplace(number, std::move(inode));
+  }
+  return load(shard, number);
+}
+
+Result<InodeRef> InodeTable::load(Shard &shard, InodeNumber number) {
+  Result<ext4::Inode> disk = volume_.inodes().load(number);
+  if (disk && disk->fields.mode == 0) disk = fail(Error::user(ESTALE, "inode is not in use").of_inode(number.value()));
+  MutexLock lock(shard.mutex);
+  auto found = shard.inodes.find(number);
+  assert(found != shard.inodes.end());
+  shard.loaded.notify_all();
+  if (!disk) {
+    shard.inodes.erase(found);
+    return fail(disk.error());
+  }
+  Inode &inode = *found->second;
+  inode.links_ = disk->fields.links;
+  // Nobody else can use the inode before it is ready.
+  [&]() NO_THREAD_SAFETY_ANALYSIS { inode.disk = std::move(*disk); }();
+  inode.state_ = Inode::State::ready;
+  return InodeRef(this, &inode);
+}
+
+InodeRef InodeTable::add(ext4::Inode made) {
+  Shard &shard = shard_of(made.number);
+  auto inode = std::make_unique<Inode>(made.number);
+  inode->references_ = 1;
+  inode->links_ = made.fields.links;
+  inode->state_ = Inode::State::ready;
+  [&]() NO_THREAD_SAFETY_ANALYSIS { inode->disk = std::move(made); }();
+  MutexLock lock(shard.mutex);
+  auto [place, inserted] = shard.inodes.emplace(inode->number, nullptr);
+  // A number is handed out again only after its old object has gone (InodeAllocator::hold_number), except that a
+  // stale handle may have tried to load it and be about to fail.
+  while (!inserted && place->second->state_ != Inode::State::ready) {
+    shard.loaded.wait(shard.mutex);
+    std::tie(place, inserted) = shard.inodes.emplace(inode->number, nullptr);
+  }
+  if (inserted) {
+    place->second = std::move(inode);
+  } else {
+    // A stale handle loaded it between its making and now: it is the same inode.
+    unidle(shard, *place->second);
+    ++place->second->references_;
+  }
+  return InodeRef(this, place->second.get());
+}
+
+void InodeTable::unidle(Shard &shard, Inode &inode) {
+  if (!inode.idle_) return;
+  shard.idle.erase(inode.idle_position_);
+  inode.idle_ = false;
+}
+
+bool InodeTable::settle(Shard &shard, Inode &inode) {
+  if (inode.references_ != 0 || inode.lookups_ != 0 || inode.state_ != Inode::State::ready) return false;
+  if (inode.links_ == 0) return true;
+  if (!inode.idle_) {
+    inode.idle_position_ = shard.idle.insert(shard.idle.end(), &inode);
+    inode.idle_ = true;
+  }
+  // Inodes whose times are only in memory wait for the flusher and are passed over.
+  auto candidate = shard.idle.begin();
+  while (shard.idle.size() > max_idle_per_shard_ && candidate != shard.idle.end()) {
+    Inode *old = *candidate;
+    if (old->times_dirty.load(std::memory_order_relaxed)) {
+      ++candidate;
+      continue;
+    }
+    candidate = shard.idle.erase(candidate);
+    shard.inodes.erase(old->number);
+  }
+  return false;
+}
+
+void InodeTable::release(Inode &inode) {
+  Shard &shard = shard_of(inode.number);
+  const InodeNumber number = inode.number;
+  bool tell = false;
+  {
+    MutexLock lock(shard.mutex);
+    assert(inode.references_ > 0);
+    --inode.references_;
+    tell = settle(shard, inode);
+  }
+  if (tell) unlinked_(number);
+}
+
+void InodeTable::count_lookup(Inode &inode) {
+  MutexLock lock(shard_of(inode.number).mutex);
+  ++inode.lookups_;
+}
+
+void InodeTable::forget(InodeNumber number, std::uint64_t count) {
+  Shard &shard = shard_of(number);
+  bool tell = false;
+  {
+    MutexLock lock(shard.mutex);
+    auto found = shard.inodes.find(number);
+    if (found == shard.inodes.end()) return;
+    Inode &inode = *found->second;
+    inode.lookups_ -= std::min(count, inode.lookups_);
+    tell = settle(shard, inode);
+  }
+  if (tell) unlinked_(number);
+}
+
+void InodeTable::note_links(Inode &inode, std::uint32_t links) {
+  MutexLock lock(shard_of(inode.number).mutex);
+  inode.links_ = links;
+}
+
+InodeRef InodeTable::take_for_deletion(InodeNumber number) {
+  Shard &shard = shard_of(number);
+  MutexLock lock(shard.mutex);
+  auto found = shard.inodes.find(number);
+  if (found == shard.inodes.end()) return {};
+  Inode &inode = *found->second;
+  if (inode.state_ != Inode::State::ready || inode.references_ != 0 || inode.lookups_ != 0 || inode.links_ != 0) return {};
+  inode.state_ = Inode::State::deleting;
+  ++inode.references_;
+  return InodeRef(this, &inode);
+}
+
+void InodeTable::drop_deleted(InodeRef inode) {
+  Shard &shard = shard_of(inode->number);
+  MutexLock lock(shard.mutex);
+  shard.inodes.erase(inode->number);
+  inode.inode_ = nullptr;
+  shard.loaded.notify_all();
+}
+
+void InodeTable::forget_everything() {
+  std::vector<InodeNumber> unlinked;
+  for (Shard &shard : shards_) {
+    MutexLock lock(shard.mutex);
+    std::vector<InodeNumber> looked_up;
+    for (auto &[number, inode] : shard.inodes)
+      if (inode->lookups_ != 0) looked_up.push_back(number);
+    for (InodeNumber number : looked_up) {
+      Inode &inode = *shard.inodes.find(number)->second;  // only idle inodes are evicted by settle()
+      inode.lookups_ = 0;
+      if (settle(shard, inode)) unlinked.push_back(number);
+    }
+  }
+  for (InodeNumber number : unlinked) unlinked_(number);
+}
+
+void InodeTable::for_each_dirty(const std::function<void(InodeRef)> &visit) {
+  for (Shard &shard : shards_) {
+    std::vector<InodeRef> dirty;
+    {
+      MutexLock lock(shard.mutex);
+      for (auto &[number, inode] : shard.inodes) {
+        if (inode->state_ != Inode::State::ready || !inode->times_dirty.load(std::memory_order_relaxed)) continue;
+        unidle(shard, *inode);
+        ++inode->references_;
+        dirty.push_back(InodeRef(this, inode.get()));
+      }
+    }
+    for (InodeRef &inode : dirty) visit(std::move(inode));
+  }
+}
+
+std::size_t InodeTable::size() const {
+  std::size_t count = 0;
+  for (const Shard &shard : shards_) {
+    MutexLock lock(shard.mutex);
+    count += shard.inodes.size();
+  }
+  return count;
+}
+
+}  // namespace outboard::vfs

@@ -1,0 +1,121 @@
+// One object per inode number: who uses it, and what becomes of it when nobody does.
+//
+// Three counts, three meanings. *Lookups* are the transport's (forget() takes them back). *References* are operations
+// under way (InodeRef). *Links* are on disk. An inode with neither lookups nor references is idle: with links it
+// stays cached, bounded, least recently used out first; without links it goes to the reaper, which alone deletes.
+// Dropping a reference therefore never does I/O and never waits for a transaction.
+//
+// Thread-safe. Shard mutexes (Rank::inode_table) are taken inside inode locks and never across I/O: a load happens
+// outside them while others wait for it on the shard.
+#pragma once
+
+#include "base/mutex.h"
+#include "ext4/inode.h"
+#include "ext4/volume.h"
+
+#include <array>
+#include <atomic>
+#include <functional>
+#include <list>
+#include <memory>
+#include <unordered_map>
+
+namespace outboard::vfs {
+
+class InodeTable;
+
+class Inode {
+public:
+  explicit Inode(InodeNumber n) : number(n) {}
+
+  const InodeNumber number;
+  SharedMutex lock{Rank::inode};
+  ext4::Inode disk GUARDED_BY(lock);
+  // Data went to the device since the last flush that fsync knows of.
+  std::atomic<bool> data_unflushed{false};
+  // Times changed in memory only (relatime reads); written with the next change of the inode, by fsync, or when it is evicted.
+  std::atomic<bool> times_dirty{false};
+
+private:
+  friend class InodeTable;
+  enum class State : std::uint8_t { loading, ready, failed, deleting };
+  // Guarded by the shard's mutex.
+  State state_ = State::loading;
+  std::uint64_t lookups_ = 0;
+  std::uint32_t references_ = 0;
+  std::uint32_t links_ = 1;  // as last told by note_links(): decides what becomes of an idle inode
+  std::list<Inode *>::iterator idle_position_;
+  bool idle_ = false;
+};
+
+// An operation's hold on an inode.
+class InodeRef {
+public:
+  InodeRef() = default;
+  InodeRef(InodeRef &&other) noexcept : table_(other.table_), inode_(std::exchange(other.inode_, nullptr)) {}
+  InodeRef &operator=(InodeRef &&other) noexcept {
+    std::swap(table_, other.table_);
+    std::swap(inode_, other.inode_);
+    return *this;
+  }
+  ~InodeRef();
+  Inode *operator->() const { return inode_; }
+  Inode &operator*() const { return *inode_; }
+  explicit operator bool() const { return inode_ != nullptr; }
+
+private:
+  friend class InodeTable;
+  InodeRef(InodeTable *table, Inode *inode) : table_(table), inode_(inode) {}
+  InodeTable *table_ = nullptr;
+  Inode *inode_ = nullptr;
+};
+
+class InodeTable {
+public:
+  // `unlinked` receives inodes that are idle and have no links; it must only queue them and call take_for_deletion() later.
+  InodeTable(ext4::Volume &volume, std::size_t max_idle, std::function<void(InodeNumber)> unlinked);
+  ~InodeTable();
+
+  // The inode, loaded if it is not here. ESTALE while it is being deleted, or when it is free on disk.
+  Result<InodeRef> get(InodeNumber number);
+  // An inode just made on disk.
+  InodeRef add(ext4::Inode made);
+
+  void count_lookup(Inode &inode);
+  void forget(InodeNumber number, std::uint64_t count);
+  // Tells the table how many links the inode has now. The caller holds a reference.
+  void note_links(Inode &inode, std::uint32_t links);
+
+  // For the reaper: a sole reference to an idle unlinked inode, or none if it is in use again (a temporary file got a name).
+  InodeRef take_for_deletion(InodeNumber number);
+  // The inode is gone from disk: its object goes too.
+  void drop_deleted(InodeRef inode);
+
+  // After the transport is gone: all lookups forgotten.
+  void forget_everything();
+  // Calls `visit` with a reference to each inode whose times are only in memory.
+  void for_each_dirty(const std::function<void(InodeRef)> &visit);
+  std::size_t size() const;
+
+private:
+  friend class InodeRef;
+  struct Shard {
+    mutable Mutex mutex{Rank::inode_table};
+    CondVar loaded;  // a load has ended
+    std::unordered_map<InodeNumber, std::unique_ptr<Inode>> inodes GUARDED_BY(mutex);
+    std::list<Inode *> idle GUARDED_BY(mutex);  // oldest first
+  };
+  Shard &shard_of(InodeNumber number) { return shards_[number.value() % shards_.size()]; }
+  Result<InodeRef> load(Shard &shard, InodeNumber number);
+  void release(Inode &inode);
+  // True when the inode has become idle without links and must be told to the reaper.
+  [[nodiscard]] bool settle(Shard &shard, Inode &inode) REQUIRES(shard.mutex);
+  static void unidle(Shard &shard, Inode &inode) REQUIRES(shard.mutex);
+
+  ext4::Volume &volume_;
+  const std::size_t max_idle_per_shard_;
+  const std::function<void(InodeNumber)> unlinked_;
+  std::array<Shard, 64> shards_;
+};
+
+}  // namespace outboard::vfs

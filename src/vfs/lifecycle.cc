@@ -1,0 +1,109 @@
+// From open to unmount, sync, and the end of inodes.
+#include "base/log.h"
+#include "ext4/inode_alloc.h"
+#include "ext4/truncate.h"
+#include "vfs/mounted_volume.h"
+
+namespace outboard::vfs {
+
+Result<std::unique_ptr<MountedVolume>> MountedVolume::open(device::BlockDevice &device, const MountedVolumeOptions &options,
+                                                           device::BlockDevice *journal_device, std::string *refusal) {
+  std::unique_ptr<ext4::Volume> volume = TRY(ext4::Volume::open(device, options.volume, journal_device, refusal));
+  std::unique_ptr<MountedVolume> mounted(new MountedVolume(std::move(volume), options));
+  // The root is always there: a volume without one is no file system.
+  InodeRef root = TRY(mounted->inodes_->get(InodeNumber(kRootInode)));
+  ReadLock lock(root->lock);
+  if (!root->disk.is_directory()) return fail(Error::corrupt("root inode: not a directory").of_inode(kRootInode));
+  mounted->inodes_->count_lookup(*root);
+  return mounted;
+}
+
+MountedVolume::MountedVolume(std::unique_ptr<ext4::Volume> volume, const MountedVolumeOptions &options)
+    : volume_(std::move(volume)), options_(options) {
+  reaper_ = std::make_unique<Reaper>([this](InodeNumber number) { destroy(number); });
+  inodes_ = std::make_unique<InodeTable>(*volume_, options.idle_inodes, [this](InodeNumber number) { reaper_->queue(number); });
+}
+
+MountedVolume::~MountedVolume() {
+  // The reaper's thread uses the table and the volume.
+  reaper_->stop();
+}
+
+Status MountedVolume::unmount() {
+  if (unmounted_) return {};
+  unmounted_ = true;
+  inodes_->forget_everything();
+  reaper_->drain();
+  Status first = {};
+  inodes_->for_each_dirty([&](InodeRef inode) {
+    if (Status status = store_times(*inode); !status && first) first = status;
+  });
+  reaper_->stop();
+  if (Status status = volume_->close(); !status && first) first = status;
+  return first;
+}
+
+void MountedVolume::destroy(InodeNumber number) {
+  InodeRef inode = inodes_->take_for_deletion(number);
+  if (!inode) return;
+  // Nobody may be given the number before its object has left the table.
+  volume_->inodes().hold_number(number);
+  Status status;
+  {
+    WriteLock lock(inode->lock);
+    // Read-only: it stays on the orphan list; the next read-write mount deletes it.
+    if (!volume_->read_only()) status = ext4::truncate::delete_inode(*volume_, inode->disk);
+  }
+  inodes_->drop_deleted(std::move(inode));
+  volume_->inodes().release_number(number);
+  if (!status) {
+    log(LogLevel::error, "inode {}: not deleted: {}", number.value(), status.error().message());
+    if (!status.error().is(EROFS)) volume_->report_error(status.error());
+  }
+}
+
+void MountedVolume::reclaim_space() {
+  reaper_->drain();
+  if (Status status = volume_->journal().commit_running(); !status)
+    log(LogLevel::warning, "commit for want of space: {}", status.error().message());
+}
+
+Status MountedVolume::sync(NodeId node, bool data_only) {
+  InodeRef inode = TRY(find(node));
+  if (inode->times_dirty.load() && !data_only) TRY(store_times(*inode));
+  jbd2::Tid tid;
+  {
+    ReadLock lock(inode->lock);
+    tid = data_only ? inode->disk.datasync_tid : inode->disk.sync_tid;
+  }
+  // Cleared before the flush: a write that comes during it sets it again.
+  const bool unflushed = inode->data_unflushed.exchange(false);
+  const bool committed = !jbd2::tid_before(volume_->journal().committed_tid(), tid);
+  Status status = reported(volume_->journal().commit_and_wait(tid));
+  if (status && committed && unflushed) status = reported(volume_->device().flush());
+  if (!status) inode->data_unflushed = true;
+  return status;
+}
+
+Status MountedVolume::sync_all() {
+  if (volume_->read_only()) return volume_->journal().check();
+  Status first = {};
+  inodes_->for_each_dirty([&](InodeRef inode) {
+    if (Status status = store_times(*inode); !status && first) first = status;
+  });
+  TRY(first);
+  return reported(volume_->sync());
+}
+
+Result<Statistics> MountedVolume::statistics() {
+  const ext4::Counts counts = volume_->counts();
+  return Statistics{.blocks = counts.blocks,
+                    .free_blocks = counts.free_blocks,
+                    .available_blocks = counts.available_blocks,
+                    .inodes = counts.inodes,
+                    .free_inodes = counts.free_inodes,
+                    .block_size = volume_->block_size(),
+                    .name_max = 255};
+}
+
+}  // namespace outboard::vfs

@@ -1,0 +1,126 @@
+// An ext4 volume as a Filesystem: who may do what when, and which locks an operation holds.
+//
+// Every operation: find the inodes in the table (references), lock them (docs/locking.md: several at once in order of
+// number), call one function of ext4, tell the table about links, drop everything. No I/O policy lives here but sync.
+// Files: lifecycle.cc (open, sync, unmount, deletion), attributes.cc, names.cc, data.cc, attributes_extended.cc,
+// listing.cc, ioctl.cc.
+#pragma once
+
+#include "ext4/volume.h"
+#include "vfs/filesystem.h"
+#include "vfs/inode_table.h"
+#include "vfs/reaper.h"
+
+#include <atomic>
+#include <memory>
+#include <thread>
+
+namespace outboard::vfs {
+
+namespace format = ext4::format;
+
+enum class AtimePolicy : std::uint8_t { relative, never, strict };
+
+struct MountedVolumeOptions {
+  ext4::VolumeOptions volume;
+  AtimePolicy atime = AtimePolicy::relative;
+  std::size_t idle_inodes = 16384;  // kept parsed though nobody uses them
+};
+
+class MountedVolume final : public Filesystem {
+public:
+  // The devices must outlive the file system. `refusal`: see ext4::Volume::open.
+  static Result<std::unique_ptr<MountedVolume>> open(device::BlockDevice &device, const MountedVolumeOptions &options,
+                                                     device::BlockDevice *journal_device = nullptr,
+                                                     std::string *refusal = nullptr);
+  ~MountedVolume() override;  // without unmount(): as a crash
+
+  ext4::Volume &volume() { return *volume_; }
+
+  Result<Entry> lookup(NodeId parent, std::string_view name) override;
+  void forget(NodeId node, std::uint64_t count) override;
+  Result<Attributes> get_attributes(NodeId node) override;
+  Result<Attributes> set_attributes(NodeId node, const SetAttributes &changes) override;
+  Result<std::string> read_link(NodeId node) override;
+  Result<Entry> make_node(NodeId parent, std::string_view name, std::uint32_t mode, std::uint64_t device,
+                          const Caller &caller) override;
+  Result<Entry> make_directory(NodeId parent, std::string_view name, std::uint32_t mode, const Caller &caller) override;
+  Result<Entry> make_symlink(NodeId parent, std::string_view name, std::string_view target, const Caller &caller) override;
+  Result<Entry> make_temporary(NodeId parent, std::uint32_t mode, const Caller &caller) override;
+  Result<Entry> link(NodeId node, NodeId new_parent, std::string_view new_name) override;
+  Status unlink(NodeId parent, std::string_view name) override;
+  Status remove_directory(NodeId parent, std::string_view name) override;
+  Status rename(NodeId parent, std::string_view name, NodeId new_parent, std::string_view new_name, std::uint32_t flags,
+                const Caller &caller) override;
+  Result<std::size_t> read(NodeId node, std::uint64_t offset, std::span<std::byte> into) override;
+  Result<std::size_t> write(NodeId node, std::uint64_t offset, std::span<const std::byte> data, WriteFlags flags) override;
+  Status allocate(NodeId node, std::uint64_t offset, std::uint64_t length, int mode) override;
+  Result<std::uint64_t> seek(NodeId node, std::uint64_t offset, Seek what) override;
+  Result<std::size_t> copy_range(NodeId from, std::uint64_t from_offset, NodeId to, std::uint64_t to_offset,
+                                 std::size_t length) override;
+  Status sync(NodeId node, bool data_only) override;
+  Status sync_all() override;
+  Result<std::size_t> get_xattr(NodeId node, std::string_view name, std::span<std::byte> into) override;
+  Result<std::size_t> list_xattrs(NodeId node, std::span<std::byte> into) override;
+  Status set_xattr(NodeId node, std::string_view name, std::span<const std::byte> value, int flags,
+                   bool clear_setgid) override;
+  Status remove_xattr(NodeId node, std::string_view name) override;
+  Status read_directory(NodeId node, std::uint64_t offset, bool plus, DirectorySink &sink) override;
+  Result<std::size_t> ioctl(NodeId node, std::uint32_t command, std::span<const std::byte> in, std::span<std::byte> out,
+                            const Caller &caller) override;
+  Result<std::uint64_t> map_block(NodeId node, std::uint64_t block, std::uint32_t block_size) override;
+  Result<Statistics> statistics() override;
+  Status unmount() override;
+
+private:
+  MountedVolume(std::unique_ptr<ext4::Volume> volume, const MountedVolumeOptions &options);
+
+  Result<InodeRef> find(NodeId node);
+  // The inode of a file that data operations make sense for; EISDIR, EINVAL otherwise.
+  Result<InodeRef> find_file(NodeId node);
+  // The child as the directory says now, referenced. The parent's lock is not held on return.
+  Result<InodeRef> child(Inode &directory, std::string_view name);
+  Result<Entry> entry_of(Inode &inode);  // counts a lookup
+  Attributes attributes_of(const ext4::Inode &inode) const;
+  Result<Attributes> locked_attributes(Inode &inode) EXCLUDES(inode.lock);
+  Result<Entry> make(NodeId parent, std::string_view name, std::uint32_t mode, std::uint64_t device,
+                     std::string_view target, const Caller &caller);
+  Status remove_name(NodeId parent, std::string_view name, bool directory);
+  // EINVAL when `directory` lies below `source` (or is it). Under rename_mutex_.
+  Status check_not_below(InodeNumber directory, InodeNumber source);
+
+  Result<std::size_t> write_once(Inode &inode, std::uint64_t offset, std::span<const std::byte> data, WriteFlags flags);
+  Status change_ownership_and_mode(Inode &inode, const SetAttributes &changes) REQUIRES(inode.lock);
+  Status clear_privileges(Inode &inode, std::uint32_t writer_gid) REQUIRES(inode.lock);
+  void touch_atime(Inode &inode);
+  Status store_times(Inode &inode);
+
+  Result<std::size_t> inode_ioctl(Inode &inode, std::uint32_t command, std::span<const std::byte> in,
+                                  std::span<std::byte> out, const Caller &caller);
+  Result<std::size_t> trim(std::span<const std::byte> in, std::span<std::byte> out);
+
+  void destroy(InodeNumber number);
+  // When space is short: what deleted files hold comes back once they are reaped and their transaction is durable.
+  void reclaim_space();
+  // Passes every result of an operation: a corrupt or failed device is the volume's business too.
+  template <class T> Result<T> reported(Result<T> result) {
+    if (!result && (result.error().is_corrupt() || result.error().kind() == ErrorKind::io)) volume_->report_error(result.error());
+    return result;
+  }
+
+  std::unique_ptr<ext4::Volume> volume_;
+  const MountedVolumeOptions options_;
+  Mutex rename_mutex_{Rank::rename};
+  std::unique_ptr<InodeTable> inodes_;
+  std::unique_ptr<Reaper> reaper_;
+  bool unmounted_ = false;
+};
+
+// Node ids are inode numbers, but for the root.
+inline constexpr std::uint32_t kRootInode = 2;
+inline InodeNumber number_of(NodeId node) {
+  return InodeNumber(node == kRootNode ? kRootInode : node > 0xffffffffu ? 0u : static_cast<std::uint32_t>(node));
+}
+inline NodeId node_of(InodeNumber number) { return number.value() == kRootInode ? kRootNode : number.value(); }
+
+}  // namespace outboard::vfs
