@@ -119,7 +119,7 @@ TEST_P(CrashTest, EveryStateAfterACrashIsTheLastCommitOrTheOneInProgress) {
                        .compat = variant.compat,
                        .incompat = variant.incompat};
   Bench bench(options);
-  ProbeDevice probe(*bench.device);
+  ProbeDevice &probe = bench.interpose();
   ASSERT_NO_FATAL_FAILURE(bench.open(&probe));
   const std::unique_ptr<device::MemoryDevice> initial = bench.device->clone();
   probe.record();

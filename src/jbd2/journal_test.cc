@@ -132,7 +132,7 @@ TEST(JournalTest, TheTimerCommitsWithoutBeingAsked) {
 
 TEST(JournalTest, ManyWaitersShareOneCommit) {
   Bench bench;
-  ProbeDevice probe(*bench.device);
+  ProbeDevice &probe = bench.interpose();
   ASSERT_NO_FATAL_FAILURE(bench.open(&probe));
   ASSERT_NO_FATAL_FAILURE(bench.put_one(2000, 1));
   const std::uint64_t log_start = 64 * 1024;
@@ -161,7 +161,7 @@ TEST(JournalTest, ManyWaitersShareOneCommit) {
 
 TEST(JournalTest, ACommitInProgressLogsTheBytesAsItsTransactionLeftThem) {
   Bench bench({.log_blocks = 2048, .blocks = 8192});
-  ProbeDevice probe(*bench.device);
+  ProbeDevice &probe = bench.interpose();
   ASSERT_NO_FATAL_FAILURE(bench.open(&probe));
   // More than one group of tags, so that the commit stops at the gate with buffers not yet copied.
   constexpr std::uint64_t kCount = 400;
@@ -330,7 +330,7 @@ TEST(JournalTest, ARevokedBlockThatIsMetadataAgainIsReplayed) {
 
 TEST(JournalTest, ACommittedRevokeWaitsForTheCheckpointThatWritesTheBlock) {
   Bench bench;
-  ProbeDevice probe(*bench.device);
+  ProbeDevice &probe = bench.interpose();
   ASSERT_NO_FATAL_FAILURE(bench.open(&probe));
   ASSERT_NO_FATAL_FAILURE(bench.put_one(2000, 1));
   ASSERT_OK(bench.journal->commit_running());
@@ -375,7 +375,7 @@ TEST(JournalTest, TheHookRunsInTheTransactionThatCommits) {
 
 TEST(JournalTest, AnEmptyCommitWritesNothingButFlushes) {
   Bench bench;
-  ProbeDevice probe(*bench.device);
+  ProbeDevice &probe = bench.interpose();
   ASSERT_NO_FATAL_FAILURE(bench.open(&probe));
   const Tid tid = bench.journal->running_tid();
   bool heard = false;
@@ -400,7 +400,7 @@ TEST(JournalTest, AnEmptyCommitWritesNothingButFlushes) {
 
 TEST(JournalTest, AnExternalLogIsWrittenAfterTheDataDeviceIsFlushed) {
   Bench bench({.separate_log = true});
-  ProbeDevice probe(*bench.device);
+  ProbeDevice &probe = bench.interpose();
   ASSERT_NO_FATAL_FAILURE(bench.open(&probe));
   ASSERT_NO_FATAL_FAILURE(bench.put_one(2000, 1));
   ASSERT_OK(bench.journal->commit_running());
@@ -422,7 +422,7 @@ TEST(JournalTest, AFailedWriteAbortsAndNothingReachesTheFileSystemAfterwards) {
                              EXPECT_EQ(error.code(), EIO);
                              ++told;
                            }}});
-  ProbeDevice probe(*bench.device);
+  ProbeDevice &probe = bench.interpose();
   ASSERT_NO_FATAL_FAILURE(bench.open(&probe));
   ASSERT_NO_FATAL_FAILURE(bench.put_one(2000, 1));
   ASSERT_OK(bench.journal->commit_running());
@@ -448,7 +448,7 @@ TEST(JournalTest, AFailedWriteAbortsAndNothingReachesTheFileSystemAfterwards) {
 
 TEST(JournalTest, AFailedFlushAbortsTheCommitAndItsListenersAreDropped) {
   Bench bench;
-  ProbeDevice probe(*bench.device);
+  ProbeDevice &probe = bench.interpose();
   ASSERT_NO_FATAL_FAILURE(bench.open(&probe));
   auto token = std::make_shared<int>(0);
   bool heard = false;
@@ -508,7 +508,7 @@ TEST(JournalTest, ChangesInAnAbortedJournalAreRefusedOnOpenHandlesToo) {
 
 TEST(JournalTest, AReadOnlyJournalWritesNothing) {
   Bench bench({.journal = {.read_only = true}});
-  ProbeDevice probe(*bench.device);
+  ProbeDevice &probe = bench.interpose();
   ASSERT_NO_FATAL_FAILURE(bench.open(&probe));
   EXPECT_ERROR(bench.journal->start(1), EROFS);
   ASSERT_OK(bench.journal->close());

@@ -5,6 +5,7 @@
 #include "device/memory_device.h"
 #include "jbd2/format.h"
 #include "jbd2/journal.h"
+#include "jbd2/probe_device.h"
 #include "testing/expect.h"
 
 #include <array>
@@ -79,6 +80,10 @@ struct Bench {
   }
   ~Bench() { journal.reset(); }
 
+  // A probe around the memory device, for open(). It lives as long as the journal, whose threads may still write to it
+  // (an abort is recorded in the log) after the test's own scope has ended.
+  ProbeDevice &interpose() { return *(probe = std::make_unique<ProbeDevice>(*device)); }
+
   device::BlockDevice &on_log() { return log_device ? *log_device : *device; }
 
   // Formats, then opens. `over`: what the cache and the log use instead of the memory device (a wrapper of it).
@@ -119,6 +124,7 @@ struct Bench {
   BenchOptions options;
   ValueType type;
   std::unique_ptr<device::MemoryDevice> device, log_device;
+  std::unique_ptr<ProbeDevice> probe;
   std::optional<LogArea> log;
   std::unique_ptr<cache::BufferCache> cache;
   std::unique_ptr<Journal> journal;

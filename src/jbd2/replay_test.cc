@@ -75,7 +75,7 @@ TEST_F(ReplayTest, EveryCompleteTransactionIsReplayedOnce) {
 
 TEST_F(ReplayTest, TheLogStaysAsItIsWhenAsked) {
   ASSERT_NO_FATAL_FAILURE(make(kV3));
-  ProbeDevice probe(*bench_->device);
+  ProbeDevice &probe = bench_->interpose();
   const LogArea log(probe, 1024, testing_support::log_runs(256));
   auto overlay = bench_->device->clone();
   ASSERT_OK(recover(log, *overlay, bench_->options.blocks, false));
