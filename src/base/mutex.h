@@ -51,6 +51,7 @@ enum class Rank : std::uint16_t {
   journal_list = 230,   // jbd2: buffer lists of transactions
   inode_table = 300,    // vfs: shard of the inode table
   device = 400,         // device: inner state
+  flusher = 305,        // vfs: the queue of dirty inodes
   folios = 310,         // pagecache: the folios of one file
   leaf = 1000,          // takes nothing inside
 };
