@@ -21,6 +21,7 @@ void Dispatcher::dispatch(Request &request, Reply &reply) {
 
 Result<std::size_t> Dispatcher::answer(std::span<const std::byte> message, std::span<std::byte> out) {
   Request request = TRY(split_message(message, options_.short_setxattr));
+  count(request);
   Reply reply(out.subspan(sizeof(wire::OutHeader)));
   dispatch(request, reply);
   if (!reply.wanted()) return std::size_t{0};

@@ -3,6 +3,7 @@
 
 #include "fuse/reply.h"
 #include "fuse/request.h"
+#include "fuse/request_counters.h"
 #include "vfs/filesystem.h"
 
 #include <cstdint>
@@ -31,6 +32,10 @@ public:
   // no reply. An error: the message cannot be answered.
   Result<std::size_t> answer(std::span<const std::byte> message, std::span<std::byte> out);
 
+  // A request has come, whatever becomes of it. answer() counts by itself.
+  void count(const Request &request) { counters_.count(request.opcode()); }
+  const RequestCounters &counters() const { return counters_; }
+
   // For a request that asks where a file's data is: the kernel sends it while it may still hold data that we have not
   // seen. Before dispatch() it must be made to write that back, from the offset (bytes) returned on.
   std::optional<std::uint64_t> needs_write_back(const Request &request) const;
@@ -44,6 +49,7 @@ public:
 private:
   vfs::Filesystem &filesystem_;
   const DispatchOptions options_;
+  RequestCounters counters_;
 };
 
 }  // namespace outboard::fuse

@@ -3,6 +3,7 @@
 #include "fuse/handlers.h"
 #include "vfs/control.h"
 
+#include <algorithm>
 #include <unistd.h>
 
 namespace outboard::fuse::handlers {
@@ -10,7 +11,14 @@ namespace outboard::fuse::handlers {
 namespace {
 
 bool is_control(const Request &request, std::uint32_t command) {
-  return request.node() == vfs::kRootNode && (command == vfs::kControlSync || command == vfs::kControlIdentify);
+  return request.node() == vfs::kRootNode &&
+         (command == vfs::kControlSync || command == vfs::kControlIdentify || command == vfs::kControlRequests);
+}
+
+template <class T> Result<std::size_t> give(std::span<std::byte> out, const T &answer) {
+  if (out.size() < sizeof answer) return fail(Error::user(EINVAL));
+  std::memcpy(out.data(), &answer, sizeof answer);
+  return sizeof answer;
 }
 
 // Bytes placed into `out`.
@@ -22,13 +30,17 @@ Result<std::size_t> control(Dispatcher &dispatcher, const Request &request, std:
     TRY(dispatcher.filesystem().sync_all());
     return std::size_t{0};
   }
+  if (command == vfs::kControlRequests) {
+    static_assert(kOperationCount <= vfs::ControlRequests::kOpcodes);
+    vfs::ControlRequests requests{};
+    std::ranges::copy(dispatcher.counters().read(), requests.received);
+    return give(out, requests);
+  }
   vfs::ControlIdentity identity{};
   std::memcpy(identity.program, vfs::kControlProgram, sizeof identity.program);
   identity.version = vfs::kControlVersion;
   identity.server_pid = static_cast<std::uint32_t>(::getpid());
-  if (out.size() < sizeof identity) return fail(Error::user(EINVAL));
-  std::memcpy(out.data(), &identity, sizeof identity);
-  return sizeof identity;
+  return give(out, identity);
 }
 
 }  // namespace

@@ -172,6 +172,7 @@ void Session::handle(Worker &worker, std::span<const std::byte> message) {
     log(LogLevel::error, "{}", request.error().message());
     return;
   }
+  dispatcher_->count(*request);
   if (request->opcode() == wire::Opcode::destroy) return handle_destroy(worker, *request);
   if (dispatcher_->needs_write_back(*request)) return write_backs_->add(worker.channel, message);
 

@@ -2,6 +2,7 @@
 
 #include "base/unique_fd.h"
 #include "fuse/mount.h"
+#include "fuse/operation_table.h"
 #include "vfs/control.h"
 
 #include <climits>
@@ -10,8 +11,10 @@
 #include <fcntl.h>
 #include <filesystem>
 #include <fmt/format.h>
+#include <map>
 #include <poll.h>
 #include <sys/ioctl.h>
+#include <sys/statvfs.h>
 #include <sys/syscall.h>
 
 namespace outboard::service {
@@ -62,6 +65,34 @@ Outcome<void> sync_mount(const std::string &path) {
   if (::ioctl(root->get(), vfs::kControlSync) != 0)
     return failure(kExitSystem, fmt::format("{}: sync: {}", mount->target, std::strerror(errno)));
   return {};
+}
+
+Outcome<MountReport> describe_mount(const std::string &path) {
+  Outcome<fuse::MountTableEntry> mount = outboard_mount_of(path);
+  if (!mount) return std::unexpected(mount.error());
+  Outcome<UniqueFd> root = open_root(*mount);
+  if (!root) return std::unexpected(root.error());
+  vfs::ControlIdentity server{};
+  vfs::ControlRequests requests{};
+  struct statvfs state {};
+  if (::ioctl(root->get(), vfs::kControlIdentify, &server) != 0 ||
+      ::ioctl(root->get(), vfs::kControlRequests, &requests) != 0 || ::fstatvfs(root->get(), &state) != 0)
+    return failure(kExitSystem, fmt::format("{}: {}", mount->target, std::strerror(errno)));
+  // Several opcodes may be versions of one operation.
+  std::map<std::string, std::uint64_t> by_name;
+  for (std::size_t i = 0; i < std::size(requests.received); ++i) {
+    if (requests.received[i] == 0) continue;
+    const char *name = fuse::operation(static_cast<fuse::wire::Opcode>(i)).name;
+    by_name[name != nullptr ? name : "(unknown)"] += requests.received[i];
+  }
+  MountReport report{.source = mount->source,
+                     .target = mount->target,
+                     .type = mount->type,
+                     .read_only = (state.f_flag & ST_RDONLY) != 0,
+                     .server_pid = server.server_pid,
+                     .requests = {}};
+  for (const auto &[name, received] : by_name) report.requests.push_back({name, received});
+  return report;
 }
 
 Outcome<void> unmount_and_wait(const std::string &target) {

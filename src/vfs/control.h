@@ -3,6 +3,7 @@
 // Answered by the transport for root and for the user who mounted, nobody else (EPERM).
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <sys/ioctl.h>
 
@@ -16,6 +17,14 @@ struct ControlIdentity {
 };
 static_assert(sizeof(ControlIdentity) == 16);
 
+// What kControlRequests fills in: how many requests of each FUSE opcode the server has received since the mount; at 0 those
+// that are no operation of the protocol. The question itself, an IOCTL, is counted.
+struct ControlRequests {
+  static constexpr std::size_t kOpcodes = 64;
+  std::uint64_t received[kOpcodes];
+};
+static_assert(sizeof(ControlRequests) == 512);
+
 inline constexpr char kControlProgram[] = "outboard";
 inline constexpr std::uint32_t kControlVersion = 1;
 
@@ -23,5 +32,6 @@ inline constexpr unsigned kControlMagic = 0xB7;
 // Everything to disk: returns when all that was written before is durable.
 inline constexpr std::uint32_t kControlSync = _IO(kControlMagic, 1);
 inline constexpr std::uint32_t kControlIdentify = _IOR(kControlMagic, 2, ControlIdentity);
+inline constexpr std::uint32_t kControlRequests = _IOR(kControlMagic, 3, ControlRequests);
 
 }  // namespace outboard::vfs

@@ -87,9 +87,7 @@ struct DirectoryEntry {
 class DirectorySink {
 public:
   virtual ~DirectorySink() = default;
-  // Bytes that a run of entries with these name lengths would still need to fit is the transport's arithmetic:
-  // true when an entry with a name of this length fits after `already` bytes of others. Used to keep entries that
-  // share a position together.
+  // The transport's arithmetic: entries that share a position are added together or not at all.
   virtual std::size_t room() const = 0;                         // bytes left
   virtual std::size_t cost(std::string_view name) const = 0;    // bytes one entry takes
   // False: no room, the entry was not taken. `entry` is null unless the caller asked for plus (and for "." and "..").
@@ -164,6 +162,7 @@ public:
   virtual Status remove_xattr(NodeId node, std::string_view name) = 0;
 
   // Entries from `offset` (0 = start) until the sink is full or the end. With `plus` each entry but the dots is looked up.
+  // EINVAL when there are entries and the empty sink has no room for the first of them.
   virtual Status read_directory(NodeId node, std::uint64_t offset, bool plus, DirectorySink &sink) = 0;
 
   // `command` is the ioctl number; `in` what the kernel copied from the caller; returns bytes placed into `out`.

@@ -3,6 +3,7 @@
 // Three counts, three meanings. *Lookups* are the transport's (forget() takes them back). *References* are operations
 // under way (InodeRef). *Links* are on disk. An inode with neither lookups nor references is idle: with links it
 // stays cached, bounded, least recently used out first; without links it goes to the reaper, which alone deletes.
+// An idle inode whose times are only in memory cannot just go: when its turn comes, the reaper writes them first.
 // Dropping a reference therefore never does I/O and never waits for a transaction.
 //
 // Thread-safe. Shard mutexes (Rank::inode_table) are taken inside inode locks and never across I/O: a load happens
@@ -19,6 +20,7 @@
 #include <functional>
 #include <list>
 #include <memory>
+#include <optional>
 #include <unordered_map>
 
 namespace outboard::vfs {
@@ -51,7 +53,7 @@ private:
   enum class Queued : std::uint8_t { no, dirty, lingering };
   std::atomic<Queued> queued_{Queued::no};  // in the flusher; changed under its mutex
 
-  enum class State : std::uint8_t { loading, ready, failed, deleting };
+  enum class State : std::uint8_t { loading, ready, deleting };
   // Guarded by the shard's mutex.
   State state_ = State::loading;
   std::uint64_t lookups_ = 0;
@@ -85,15 +87,17 @@ private:
 
 class InodeTable {
 public:
-  // `unlinked` receives inodes that are idle and have no links; it must only queue them and call take_for_deletion() later.
+  // `retire` receives inodes that are idle and have no links, and idle ones beyond the bound whose times are only in memory;
+  // it must only queue them and call take_for_deletion() and take_if_dirty() later.
   // `memory` and `volume` must outlive the table.
   InodeTable(ext4::Volume &volume, pagecache::FolioMemory &memory, std::size_t max_idle,
-             std::function<void(InodeNumber)> unlinked);
+             std::function<void(InodeNumber)> retire);
   ~InodeTable();
 
-  // The inode, loaded if it is not here. ESTALE while it is being deleted, or when it is free on disk.
+  // The inode, loaded if it is not here. ESTALE while it is being deleted, or when it is free or deleted on disk.
+  // Does device I/O, but takes no inode lock.
   Result<InodeRef> get(InodeNumber number);
-  // An inode just made on disk.
+  // An inode just made on disk. What a stale handle may have loaded under its number meanwhile gives way.
   InodeRef add(ext4::Inode made);
   // One more reference to an inode that the caller holds one of.
   InodeRef another(Inode &inode);
@@ -107,6 +111,8 @@ public:
 
   // For the reaper: a sole reference to an idle unlinked inode, or none if it is in use again (a temporary file got a name).
   InodeRef take_for_deletion(InodeNumber number);
+  // For the reaper: a reference to an inode whose times are only in memory, or none.
+  InodeRef take_if_dirty(InodeNumber number);
   // The inode is gone from disk: its object goes too.
   void drop_deleted(InodeRef inode);
 
@@ -127,8 +133,9 @@ private:
   Shard &shard_of(InodeNumber number) { return shards_[number.value() % shards_.size()]; }
   Result<InodeRef> load(Shard &shard, InodeNumber number);
   void release(Inode &inode);
-  // True when the inode has become idle without links and must be told to the reaper.
-  [[nodiscard]] bool settle(Shard &shard, Inode &inode) REQUIRES(shard.mutex);
+  // Looks whether the inode has become idle, and which idle ones are too many. The number is for the reaper: this inode when
+  // it has no links, or the oldest idle one when that must be written before it can go.
+  [[nodiscard]] std::optional<InodeNumber> settle(Shard &shard, Inode &inode) REQUIRES(shard.mutex);
   static void unidle(Shard &shard, Inode &inode) REQUIRES(shard.mutex);
 
   const Shard &shard_of(InodeNumber number) const { return shards_[number.value() % shards_.size()]; }
@@ -137,7 +144,7 @@ private:
   ext4::Volume &volume_;
   pagecache::FolioMemory &memory_;
   const std::size_t max_idle_per_shard_;
-  const std::function<void(InodeNumber)> unlinked_;
+  const std::function<void(InodeNumber)> retire_;
   std::array<Shard, 64> shards_;
 };
 

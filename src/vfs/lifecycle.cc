@@ -20,7 +20,7 @@ Result<std::unique_ptr<MountedVolume>> MountedVolume::open(device::BlockDevice &
 
 MountedVolume::MountedVolume(std::unique_ptr<ext4::Volume> volume, const MountedVolumeOptions &options)
     : volume_(std::move(volume)), options_(options), memory_(options.memory) {
-  reaper_ = std::make_unique<Reaper>([this](InodeNumber number) { destroy(number); });
+  reaper_ = std::make_unique<Reaper>([this](InodeNumber number) { retire(number); });
   inodes_ = std::make_unique<InodeTable>(*volume_, memory_, options.idle_inodes,
                                          [this](InodeNumber number) { reaper_->queue(number); });
   flusher_ = std::make_unique<Flusher>(*inodes_, memory_,
@@ -52,9 +52,15 @@ Status MountedVolume::unmount() {
   return first;
 }
 
-void MountedVolume::destroy(InodeNumber number) {
-  InodeRef inode = inodes_->take_for_deletion(number);
-  if (!inode) return;
+void MountedVolume::retire(InodeNumber number) {
+  if (InodeRef unlinked = inodes_->take_for_deletion(number)) return destroy(std::move(unlinked));
+  if (InodeRef dirty = inodes_->take_if_dirty(number))
+    if (Status status = reported(store_times(*dirty)); !status)
+      log(LogLevel::warning, "inode {}: access time not written: {}", number.value(), status.error().message());
+}
+
+void MountedVolume::destroy(InodeRef inode) {
+  const InodeNumber number = inode->number;
   // Nobody may be given the number before its object has left the table.
   volume_->inodes().hold_number(number);
   Status status;

@@ -40,6 +40,8 @@ public:
   ~MountedVolume() override;  // without unmount(): as a crash
 
   ext4::Volume &volume() { return *volume_; }
+  // Parsed inodes in memory, those in use included.
+  std::size_t inodes_in_memory() const { return inodes_->size(); }
 
   Result<Entry> lookup(NodeId parent, std::string_view name) override;
   void forget(NodeId node, std::uint64_t count) override;
@@ -82,7 +84,7 @@ private:
   Result<InodeRef> find(NodeId node);
   // The inode of a file that data operations make sense for; EISDIR, EINVAL otherwise.
   Result<InodeRef> find_file(NodeId node);
-  // The child as the directory says now, referenced. The parent's lock is not held on return.
+  // The child as the directory says now, referenced; EUCLEAN when that is no inode in use. The directory's lock is not held on return.
   Result<InodeRef> child(Inode &directory, std::string_view name);
   Result<Entry> entry_of(Inode &inode);  // counts a lookup
   Attributes attributes_of(const Inode &inode) const REQUIRES_SHARED(inode.lock);
@@ -130,7 +132,9 @@ private:
                                   std::span<std::byte> out, const Caller &caller);
   Result<std::size_t> trim(std::span<const std::byte> in, std::span<std::byte> out);
 
-  void destroy(InodeNumber number);
+  // On the reaper's thread: deletes an unlinked inode; writes the times of one that is idle and in the way.
+  void retire(InodeNumber number);
+  void destroy(InodeRef inode);
   // When space is short: what deleted files hold comes back once they are reaped and their transaction is durable.
   void reclaim_space();
   // Passes every result of an operation: a corrupt or failed device is the volume's business too.

@@ -14,22 +14,15 @@ namespace outboard::vfs {
 Result<InodeRef> MountedVolume::find(NodeId node) { return reported(inodes_->get(number_of(node))); }
 
 Result<InodeRef> MountedVolume::child(Inode &directory, std::string_view name) {
-  // Between the look-up and the load the name may go and its inode be deleted: then the name is looked up again.
-  for (int attempt = 0;; ++attempt) {
-    InodeNumber number;
-    {
-      ReadLock lock(directory.lock);
-      if (!directory.disk.is_directory()) return fail(Error::user(ENOTDIR));
-      if (directory.disk.fields.links == 0) return fail(Error::user(ENOENT));
-      ext4::DirectoryMatch match = TRY(ext4::Directory(*volume_, directory.disk).lookup(name));
-      number = match.inode;
-    }
-    Result<InodeRef> found = inodes_->get(number);
-    if (found) return found;
-    if (!found.error().is(ESTALE)) return found;
-    // A name that goes on pointing at a free inode is the disk's fault.
-    if (attempt >= 100) return fail(Error::corrupt("directory entry: its inode is not in use").of_inode(number.value()));
-  }
+  ReadLock lock(directory.lock);
+  if (!directory.disk.is_directory()) return fail(Error::user(ENOTDIR));
+  if (directory.disk.fields.links == 0) return fail(Error::user(ENOENT));
+  const ext4::DirectoryMatch match = TRY(ext4::Directory(*volume_, directory.disk).lookup(name));
+  // Still under the directory's lock: while the name is there its inode is not deleted, nor its number given to another.
+  Result<InodeRef> found = inodes_->get(match.inode);
+  if (!found && found.error().is(ESTALE))
+    return fail(Error::corrupt("directory entry: its inode is not in use").of_inode(match.inode.value()));
+  return found;
 }
 
 Result<Entry> MountedVolume::entry_of(Inode &inode) {
