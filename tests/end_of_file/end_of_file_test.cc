@@ -33,17 +33,17 @@ std::string name_of(const Parameters &chosen) {
   return fmt::format("{}_{}", std::get<0>(chosen), kEndings[static_cast<int>(std::get<1>(chosen))]);
 }
 
-class EndOfFile : public ::testing::TestWithParam<Parameters> {
+// An image with all the files, stale bytes and all.
+class GrownFiles : public ::testing::Test {
 protected:
-  void SetUp() override {
-    if (std::string why = why_no_mounts(); !why.empty()) GTEST_SKIP() << why;
-    ASSERT_OK(testing::make_image(image_, std::uint64_t{96} << 20, {}, block_size()));
+  void prepare(std::uint32_t block_size) {
+    block_size_ = block_size;
+    files_ = grown_files(block_size);
+    ASSERT_OK(testing::make_image(image_, std::uint64_t{96} << 20, {}, block_size));
     ASSERT_NO_FATAL_FAILURE(make_old_files());
     ASSERT_NO_FATAL_FAILURE(put_stale_bytes());
     ASSERT_EQ(fsck_complaint(image_), "");
   }
-  static std::uint32_t block_size() { return std::get<0>(GetParam()); }
-
   void make_old_files() {
     std::vector<std::string> requests;
     for (const GrownFile &file : files_) {
@@ -59,12 +59,12 @@ protected:
     for (const GrownFile &file : files_) {
       if (!file.stale) continue;
       ASSIGN_OK(const std::string answer,
-                testing::debugfs(image_, fmt::format("bmap /{} {}", file.name(), file.old_size / block_size())));
+                testing::debugfs(image_, fmt::format("bmap /{} {}", file.name(), file.old_size / block_size_)));
       const std::uint64_t block = std::strtoull(answer.c_str(), nullptr, 10);
       ASSERT_GT(block, 0u) << file.name();
-      const std::string stale(block_size() - file.old_size % block_size(), 's');
+      const std::string stale(block_size_ - file.old_size % block_size_, 's');
       ASSERT_EQ(::pwrite(fd.get(), stale.data(), stale.size(),
-                         static_cast<off_t>(block * block_size() + file.old_size % block_size())),
+                         static_cast<off_t>(block * block_size_ + file.old_size % block_size_)),
                 static_cast<ssize_t>(stale.size()));
     }
   }
@@ -78,7 +78,16 @@ protected:
 
   testing::TemporaryDirectory work_;
   const std::string image_ = work_.file("disk.img");
-  const std::vector<GrownFile> files_ = grown_files(block_size());
+  std::uint32_t block_size_ = 0;
+  std::vector<GrownFile> files_;
+};
+
+class EndOfFile : public GrownFiles, public ::testing::WithParamInterface<Parameters> {
+protected:
+  void SetUp() override {
+    if (std::string why = why_no_mounts(); !why.empty()) GTEST_SKIP() << why;
+    ASSERT_NO_FATAL_FAILURE(prepare(std::get<0>(GetParam())));
+  }
 };
 
 TEST_P(EndOfFile, TheGapReadsAsZerosAndTheSizeStays) {
@@ -135,17 +144,21 @@ TEST_P(EndOfFile, TheGapReadsAsZerosAndTheSizeStays) {
 }
 
 // What the test above stands on: without somebody's care, the stale bytes do show when a file grows.
-TEST_P(EndOfFile, StaleBytesWouldShowIfNobodyClearedThem) {
-  if (std::get<1>(GetParam()) != Ending::unmount) GTEST_SKIP() << "the same for every ending";
-  std::vector<std::string> requests;
-  for (const GrownFile &file : files_)
-    requests.push_back(fmt::format("set_inode_field /{} size {}", file.name(), round_up<std::uint64_t>(file.old_size, block_size())));
-  ASSERT_OK(testing::debugfs_write(image_, requests));
-  for (const GrownFile &file : files_) {
-    ASSIGN_OK(const std::string found, testing::debugfs_read(image_, "/" + file.name()));
-    const std::string tail = found.substr(file.old_size);
-    EXPECT_EQ(tail, std::string(tail.size(), file.stale ? 's' : '\0')) << file.name();
-    EXPECT_GT(tail.size(), 0u);
+TEST_F(GrownFiles, StaleBytesWouldShowIfNobodyClearedThem) {
+  for (const std::uint32_t block_size : {1024u, 2048u, 4096u}) {
+    SCOPED_TRACE(block_size);
+    ASSERT_NO_FATAL_FAILURE(prepare(block_size));
+    std::vector<std::string> requests;
+    for (const GrownFile &file : files_)
+      requests.push_back(
+          fmt::format("set_inode_field /{} size {}", file.name(), round_up<std::uint64_t>(file.old_size, block_size)));
+    ASSERT_OK(testing::debugfs_write(image_, requests));
+    for (const GrownFile &file : files_) {
+      ASSIGN_OK(const std::string found, testing::debugfs_read(image_, "/" + file.name()));
+      const std::string tail = found.substr(file.old_size);
+      EXPECT_EQ(tail, std::string(tail.size(), file.stale ? 's' : '\0')) << file.name();
+      EXPECT_GT(tail.size(), 0u);
+    }
   }
 }
 
