@@ -23,9 +23,26 @@ int fallocate_mode(Kind kind) {
   }
 }
 
-// A count that must be exact, as a Status.
-Status exactly(const Result<std::size_t> &count, std::size_t expected, std::string &wrong) {
+bool needs_space(Kind kind) {
+  switch (kind) {
+  case Kind::write:
+  case Kind::append:
+  case Kind::copy:
+  case Kind::allocate:
+  case Kind::allocate_keep:
+  case Kind::zero:
+  case Kind::zero_keep:
+  case Kind::punch:  // may divide an extent, whose leaf may be full
+  case Kind::collapse:
+  case Kind::insert: return true;
+  default: return false;
+  }
+}
+
+// A count that must be exact, as a Status. `may_fill`: less is as good as ENOSPC.
+Status exactly(const Result<std::size_t> &count, std::size_t expected, bool may_fill, std::string &wrong) {
   if (!count) return fail(count.error());
+  if (*count < expected && may_fill) return fail(Error::user(ENOSPC, "short"));
   if (*count != expected) wrong = fmt::format("{:#x} bytes done, expected {:#x}", *count, expected);
   return {};
 }
@@ -52,8 +69,36 @@ std::string Exerciser::complaint(const std::string &what) const {
   return text;
 }
 
+// No more space half way. What is there now must be explained by a part of the operation.
+std::string Exerciser::reconcile(const Operation &o) {
+  ++short_of_space_;
+  const unsigned changed = o.kind == Kind::copy ? o.other : o.file;
+  const bool all_or_nothing = o.kind == Kind::collapse || o.kind == Kind::insert;
+  Model whole = model_;
+  if (!all_or_nothing) whole.apply(o, number_);
+  const std::span<const std::byte> before = model_.contents(changed), after = whole.contents(changed);
+  const Result<std::uint64_t> size = subject_.size(changed);
+  if (!size) return "stat failed: " + size.error().message();
+  if (*size < before.size() || *size > after.size())
+    return fmt::format("without space: file {} has {:#x} bytes, {:#x} before and {:#x} asked for", changed, *size,
+                       before.size(), after.size());
+  const std::span<std::byte> found = std::span(buffer_).first(*size);
+  const Result<std::size_t> got = subject_.read(changed, Way::buffered, 0, found);
+  if (!got || *got != found.size()) return "without space: the file cannot be read";
+  for (std::size_t i = 0; i < found.size(); ++i) {
+    const std::byte old = i < before.size() ? before[i] : std::byte{0};
+    if (found[i] != old && found[i] != after[i])
+      return fmt::format("without space: byte {:#x} of file {} is neither as before nor as asked: {:02x}, {:02x}, {:02x}", i,
+                         changed, std::to_integer<unsigned>(found[i]), std::to_integer<unsigned>(old),
+                         std::to_integer<unsigned>(after[i]));
+  }
+  model_.adopt(changed, found);
+  return {};
+}
+
 // What came of an operation against what had to; the model follows.
 std::string Exerciser::settle(const Operation &o, const Status &status) {
+  if (!status && status.error().is(ENOSPC) && traits_.may_fill && needs_space(o.kind)) return reconcile(o);
   const int due = due_refusal(traits_, o.kind);
   if (!status && due != 0 && status.error().is(due)) return {};
   if (!status) return "failed: " + status.error().message();
@@ -76,12 +121,12 @@ std::string Exerciser::perform(const Operation &o) {
   case Kind::read: return read(o);
   case Kind::seek: return seek(o);
   case Kind::crash: return crash();
-  case Kind::write: status = exactly(subject_.write(o.file, o.way, o.offset, data_for(o)), o.length, wrong); break;
-  case Kind::append: status = exactly(subject_.append(o.file, data_for(o)), o.length, wrong); break;
+  case Kind::write: status = exactly(subject_.write(o.file, o.way, o.offset, data_for(o)), o.length, traits_.may_fill, wrong); break;
+  case Kind::append: status = exactly(subject_.append(o.file, data_for(o)), o.length, traits_.may_fill, wrong); break;
   case Kind::truncate: status = subject_.truncate(o.file, o.offset); break;
   case Kind::copy:
     status = exactly(subject_.copy(o.file, o.offset, o.other, o.target, o.length),
-                     model_.part(o.file, o.offset, o.length).size(), wrong);
+                     model_.part(o.file, o.offset, o.length).size(), traits_.may_fill, wrong);
     break;
   case Kind::sync:
   case Kind::sync_data: status = subject_.sync(o.file, o.kind == Kind::sync_data); break;

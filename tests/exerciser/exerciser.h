@@ -3,6 +3,8 @@
 // What is checked: the result of every operation; the size after it; what reads and SEEK_DATA/SEEK_HOLE say; around some
 // changes the bytes beside them; every file as a whole now and then, after each remount, and after each crash (before
 // which everything is synced: what fsync or fdatasync has acknowledged must be there).
+// On a disk that may fill, an operation that needs space may fail with ENOSPC or stop short: then each byte of its range is as
+// before or as asked, and everything else as it was. What has succeeded stays, and no sync fails.
 // The checks draw from a random source of their own, so that how much is checked does not change what is done.
 #pragma once
 
@@ -28,6 +30,7 @@ public:
   // expected and found.
   std::string run(std::uint64_t operations);
   const Model &model() const { return model_; }
+  std::uint64_t short_of_space() const { return short_of_space_; }
   std::uint64_t succeeded(Operation::Kind kind) const { return succeeded_[static_cast<std::size_t>(kind)]; }
 
 private:
@@ -36,6 +39,7 @@ private:
   std::string seek(const Operation &o);
   std::string crash();
   std::string settle(const Operation &o, const Status &status);
+  std::string reconcile(const Operation &o);
   std::string check_after(const Operation &o);
   std::string verify_all();
   std::string check_size(unsigned file);
@@ -52,6 +56,7 @@ private:
   std::vector<std::byte> buffer_;
   std::uint64_t number_ = 0;  // of the operation under way, from 1
   std::array<std::uint64_t, kKinds> succeeded_{};
+  std::uint64_t short_of_space_ = 0;
   static constexpr std::size_t kRemembered = 20;
   std::deque<std::string> history_;
 };

@@ -78,7 +78,8 @@ Result<std::size_t> LibrarySubject::write_pages(unsigned file, std::uint64_t off
   vfs::WriteFlags flags;
   flags.from_page_cache = true;
   const std::size_t put = TRY(volume_->write(nodes_[file], start, pages, flags));
-  return put == pages.size() ? data.size() : put;
+  const std::uint64_t lead = offset - start;
+  return put <= lead ? 0 : std::min<std::size_t>(put - lead, data.size());
 }
 
 Result<std::size_t> LibrarySubject::append(unsigned file, std::span<const std::byte> data) {

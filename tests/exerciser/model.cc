@@ -1,6 +1,7 @@
 #include "exerciser/model.h"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <fmt/format.h>
 
@@ -43,6 +44,11 @@ void fill(std::span<std::byte> into, std::uint64_t number, std::uint64_t offset)
   std::size_t done = 0;
   while (done < into.size()) {
     const std::uint64_t word = word_at(number, offset + done);
+    if ((offset + done) % 8 == 0 && into.size() - done >= 8) {
+      std::memcpy(into.data() + done, &word, 8);
+      done += 8;
+      continue;
+    }
     const std::size_t skip = (offset + done) % 8;
     const std::size_t count = std::min<std::size_t>(8 - skip, into.size() - done);
     std::byte bytes[8];
@@ -88,6 +94,10 @@ std::span<const std::byte> Model::part(unsigned file, std::uint64_t offset, std:
 
 std::uint64_t Model::first_nonzero(unsigned file, std::uint64_t offset) const {
   const std::vector<std::byte> &bytes = files_[file];
+  // Sparse files are mostly zeros: those go by in large pieces.
+  static constexpr std::array<std::byte, 4096> kZeros{};
+  while (offset + kZeros.size() <= bytes.size() && std::memcmp(bytes.data() + offset, kZeros.data(), kZeros.size()) == 0)
+    offset += kZeros.size();
   if (offset >= bytes.size()) return bytes.size();
   const auto at = std::find_if(bytes.begin() + static_cast<std::ptrdiff_t>(offset), bytes.end(),
                                [](std::byte b) { return b != std::byte{0}; });
@@ -101,7 +111,8 @@ void Model::apply(const Operation &o, std::uint64_t number) {
     if (file.size() < size) file.resize(size);
   };
   const auto clear = [&] {
-    for (std::uint64_t at = o.offset; at < std::min<std::uint64_t>(end, bytes.size()); ++at) bytes[at] = std::byte{0};
+    const std::uint64_t limit = std::min<std::uint64_t>(end, bytes.size());
+    if (o.offset < limit) std::memset(bytes.data() + o.offset, 0, limit - o.offset);
   };
   const auto iterator = [&](std::uint64_t at) { return bytes.begin() + static_cast<std::ptrdiff_t>(at); };
   switch (o.kind) {

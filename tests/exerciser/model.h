@@ -24,6 +24,9 @@ public:
   // An operation that succeeded, the `number`-th. Those that change no contents are no business of the model.
   void apply(const Operation &operation, std::uint64_t number);
 
+  // What an operation that ended half way has left.
+  void adopt(unsigned file, std::span<const std::byte> bytes) { files_[file].assign(bytes.begin(), bytes.end()); }
+
   std::span<const std::byte> contents(unsigned file) const { return files_[file]; }
   std::vector<std::uint64_t> sizes() const;
   // The part of the file inside this range.

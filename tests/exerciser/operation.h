@@ -34,6 +34,7 @@ struct Traits {
   unsigned files = 2;
   bool extents = true;              // false: block maps, on which preallocation and zero range are EOPNOTSUPP
   bool shifts = false;              // collapse and insert range are there to be used
+  bool may_fill = false;            // the disk is too small for all: operations that need space may fail or stop short
   unsigned restarts = 10;           // remounts (and as many crashes) in 10,000 operations
 };
 
