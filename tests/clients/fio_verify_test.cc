@@ -1,5 +1,6 @@
 // fio writes, reads back and verifies checksums: through the page cache, past it, through mappings, and all mixed, four
-// jobs at a time; then it writes once more, and verifies that on the kernel's mount. OUTBOARD_FIO_SECONDS: how long each (5).
+// jobs at a time; then it writes once more, and verifies that on the kernel's mount. OUTBOARD_FIO_SECONDS: how long
+// each (5).
 #include "support/mounts.h"
 #include "testing/expect.h"
 
@@ -16,7 +17,8 @@ struct Variant {
   const char *jobs;  // of the job file, behind [global]; four in all
 };
 
-// With verify_backlog what was written is read back and checked while more is written, and all of it at the end of each pass.
+// With verify_backlog what was written is read back and checked while more is written, and all of it at the end of each
+// pass.
 constexpr Variant kVariants[] = {
     {"buffered", "[buffered]\nnumjobs=4\nioengine=psync\nfsync=200\n"},
     {"direct", "[direct]\nnumjobs=4\nioengine=libaio\niodepth=8\ndirect=1\n"},
@@ -49,10 +51,12 @@ protected:
                     directory, more, GetParam().jobs)));
     testing::CommandOptions options;
     options.deadline = deadline;
-    auto result = testing::run_command({"fio", "--output-format=terse", "--terse-version=3", work_.file("job.fio")}, options);
+    auto result =
+        testing::run_command({"fio", "--output-format=terse", "--terse-version=3", work_.file("job.fio")}, options);
     ASSERT_OK(result);
     ASSERT_EQ(result->exit, 0) << result->out << result->err;
-    // One line for all jobs: its fields, from 1, are 5 the error, 6 the KiB read (that is, verified), 47 the KiB written.
+    // One line for all jobs: its fields, from 1, are 5 the error, 6 the KiB read (that is, verified), 47 the KiB
+    // written.
     const std::vector<std::string> fields = split(result->out);
     ASSERT_GT(fields.size(), 47u) << result->out;
     EXPECT_EQ(fields[4], "0") << result->out << result->err;
@@ -84,8 +88,9 @@ TEST_P(Fio, FindsEveryBlockAsItWroteIt) {
   KernelMount kernel(image_, work_.file("kernel"));
   ASSERT_TRUE(kernel.mounted());
   ASSERT_NO_FATAL_FAILURE(run(kernel.path() + "/once", "verify_only=1\n", std::chrono::seconds(300), again));
-  fmt::print("fio {}: {} s, {} MiB written, {} MiB verified; {} MiB written once, {} MiB verified on the kernel's mount\n",
-             GetParam().name, seconds, live.written >> 10, live.verified >> 10, once.written >> 10, again.verified >> 10);
+  fmt::print(
+      "fio {}: {} s, {} MiB written, {} MiB verified; {} MiB written once, {} MiB verified on the kernel's mount\n",
+      GetParam().name, seconds, live.written >> 10, live.verified >> 10, once.written >> 10, again.verified >> 10);
   EXPECT_GT(live.verified, 0u);
   EXPECT_GT(once.written, 0u);
   EXPECT_EQ(again.verified, once.written);

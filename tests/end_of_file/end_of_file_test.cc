@@ -1,6 +1,6 @@
-// Files grow past their end in every way there is; what lies between the old end and the new bytes reads as zeros, on our
-// mount and on the kernel's, whatever stood on the disk behind the old end, and however the mount ends. The size that was
-// acknowledged stays.
+// Files grow past their end in every way there is; what lies between the old end and the new bytes reads as zeros, on
+// our mount and on the kernel's, whatever stood on the disk behind the old end, and however the mount ends. The size
+// that was acknowledged stays.
 #include "base/unique_fd.h"
 #include "base/units.h"
 #include "end_of_file/grown_file.h"

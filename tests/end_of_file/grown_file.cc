@@ -45,7 +45,8 @@ Status GrownFile::grow(int fd) const {
   const std::uint64_t at = old_size + gap;
   switch (growth) {
   case Growth::write_behind_the_end:
-    return checked(::pwrite(fd, data.data(), data.size(), static_cast<off_t>(at)) == static_cast<ssize_t>(data.size()), "pwrite");
+    return checked(::pwrite(fd, data.data(), data.size(), static_cast<off_t>(at)) == static_cast<ssize_t>(data.size()),
+                   "pwrite");
   case Growth::truncate: return checked(::ftruncate(fd, static_cast<off_t>(at + kNew)) == 0, "ftruncate");
   case Growth::allocate:
     return checked(::fallocate(fd, 0, static_cast<off_t>(at), static_cast<off_t>(kNew)) == 0, "fallocate");
@@ -60,8 +61,8 @@ std::vector<GrownFile> grown_files(std::uint32_t block_size) {
   std::vector<GrownFile> files;
   for (const Growth growth : {Growth::write_behind_the_end, Growth::truncate, Growth::allocate, Growth::map_and_write})
     for (const bool stale : {false, true})
-      for (const std::uint64_t old_size : {std::uint64_t{100}, std::uint64_t{block_size} + 1, std::uint64_t{block_size} * 3 - 1,
-                                           kPage * 2 + 777})
+      for (const std::uint64_t old_size :
+           {std::uint64_t{100}, std::uint64_t{block_size} + 1, std::uint64_t{block_size} * 3 - 1, kPage * 2 + 777})
         for (const std::uint64_t gap : {std::uint64_t{10}, std::uint64_t{block_size}, (std::uint64_t{1} << 20) + 37})
           files.push_back({growth, stale, old_size, gap});
   return files;
@@ -71,8 +72,8 @@ std::string first_difference(const std::string &expected, const std::string &fou
   const std::size_t both = std::min(expected.size(), found.size());
   for (std::size_t i = 0; i < both; ++i)
     if (expected[i] != found[i])
-      return fmt::format("byte {} of {} is {:#04x}, expected {:#04x}", i, expected.size(), static_cast<unsigned char>(found[i]),
-                         static_cast<unsigned char>(expected[i]));
+      return fmt::format("byte {} of {} is {:#04x}, expected {:#04x}", i, expected.size(),
+                         static_cast<unsigned char>(found[i]), static_cast<unsigned char>(expected[i]));
   return expected.size() == found.size() ? "" : fmt::format("{} bytes, expected {}", found.size(), expected.size());
 }
 

@@ -1,4 +1,5 @@
-// The exerciser over a subject in memory: nothing to say about a right one, and a precise complaint about each wrong one.
+// The exerciser over a subject in memory: nothing to say about a right one, and a precise complaint about each wrong
+// one.
 #include "exerciser/exerciser.h"
 
 #include <algorithm>
@@ -84,7 +85,8 @@ public:
     }
     return {};
   }
-  Result<std::size_t> copy(unsigned from, std::uint64_t offset, unsigned to, std::uint64_t target, std::size_t length) override {
+  Result<std::size_t> copy(unsigned from, std::uint64_t offset, unsigned to, std::uint64_t target,
+                           std::size_t length) override {
     std::vector<std::byte> bytes(length);
     const std::size_t count = *read(from, Way::buffered, offset, bytes);
     const bool short_one = fault_ == Fault::short_copy && count > 1;
@@ -133,7 +135,8 @@ private:
     std::copy(data.begin(), data.end(), f.bytes.begin() + static_cast<std::ptrdiff_t>(offset));
   }
   static void clear(File &f, std::uint64_t offset, std::uint64_t length) {
-    for (std::uint64_t at = offset; at < std::min<std::uint64_t>(offset + length, f.bytes.size()); ++at) f.bytes[at] = std::byte{0};
+    for (std::uint64_t at = offset; at < std::min<std::uint64_t>(offset + length, f.bytes.size()); ++at)
+      f.bytes[at] = std::byte{0};
   }
   std::vector<File> files_;
   const Fault fault_;
@@ -171,7 +174,8 @@ TEST_P(Canary, IsFoundWithinSomeThousandOperations) {
 
 INSTANTIATE_TEST_SUITE_P(Faults, Canary,
                          ::testing::Values(Fault::none, Fault::stale_tail, Fault::rough_punch, Fault::lost_sync,
-                                           Fault::size_rolled_back, Fault::blind_seek, Fault::short_copy, Fault::wrong_place));
+                                           Fault::size_rolled_back, Fault::blind_seek, Fault::short_copy,
+                                           Fault::wrong_place));
 
 TEST(Difference, NamesTheFirstByteAndWhoWroteIt) {
   std::vector<std::byte> expected(4096), found(4096);
@@ -180,7 +184,8 @@ TEST(Difference, NamesTheFirstByteAndWhoWroteIt) {
   EXPECT_EQ(difference(expected, found, 8192, 1024), "");
   fill(std::span(found).subspan(1032, 8), 5, 64);
   const std::string text = difference(expected, found, 8192, 1024);
-  EXPECT_NE(text.find("3 of 4096 bytes differ, from 0x2408 (block 9, byte 8 in it) to 0x240c"), std::string::npos) << text;
+  EXPECT_NE(text.find("3 of 4096 bytes differ, from 0x2408 (block 9, byte 8 in it) to 0x240c"), std::string::npos)
+      << text;
   EXPECT_NE(text.find("written by operation 17 at 0x2408"), std::string::npos) << text;
   EXPECT_NE(text.find("written by operation 5 at 0x40"), std::string::npos) << text;
   EXPECT_NE(difference(expected, std::span(found).first(1), 0, 1024), "");

@@ -88,9 +88,9 @@ std::string Exerciser::reconcile(const Operation &o) {
   for (std::size_t i = 0; i < found.size(); ++i) {
     const std::byte old = i < before.size() ? before[i] : std::byte{0};
     if (found[i] != old && found[i] != after[i])
-      return fmt::format("without space: byte {:#x} of file {} is neither as before nor as asked: {:02x}, {:02x}, {:02x}", i,
-                         changed, std::to_integer<unsigned>(found[i]), std::to_integer<unsigned>(old),
-                         std::to_integer<unsigned>(after[i]));
+      return fmt::format(
+          "without space: byte {:#x} of file {} is neither as before nor as asked: {:02x}, {:02x}, {:02x}", i, changed,
+          std::to_integer<unsigned>(found[i]), std::to_integer<unsigned>(old), std::to_integer<unsigned>(after[i]));
   }
   model_.adopt(changed, found);
   return {};
@@ -121,7 +121,9 @@ std::string Exerciser::perform(const Operation &o) {
   case Kind::read: return read(o);
   case Kind::seek: return seek(o);
   case Kind::crash: return crash();
-  case Kind::write: status = exactly(subject_.write(o.file, o.way, o.offset, data_for(o)), o.length, traits_.may_fill, wrong); break;
+  case Kind::write:
+    status = exactly(subject_.write(o.file, o.way, o.offset, data_for(o)), o.length, traits_.may_fill, wrong);
+    break;
   case Kind::append: status = exactly(subject_.append(o.file, data_for(o)), o.length, traits_.may_fill, wrong); break;
   case Kind::truncate: status = subject_.truncate(o.file, o.offset); break;
   case Kind::copy:
@@ -149,8 +151,8 @@ std::string Exerciser::verify(unsigned file, Way way, std::uint64_t offset, std:
   const std::span<std::byte> into = std::span(buffer_).first(length);
   const Result<std::size_t> got = subject_.read(file, way, offset, into);
   if (!got) return "read failed: " + got.error().message();
-  const std::string wrong =
-      difference(model_.part(file, offset, length), into.first(std::min(*got, into.size())), offset, traits_.block_size);
+  const std::string wrong = difference(model_.part(file, offset, length), into.first(std::min(*got, into.size())),
+                                       offset, traits_.block_size);
   return wrong.empty() ? wrong : fmt::format("read of file {}: {}", file, wrong);
 }
 
@@ -200,12 +202,15 @@ std::string Exerciser::seek(const Operation &o) {
     if (!data && !data.error().is(ENXIO)) return "SEEK_DATA failed: " + data.error().message();
     const std::uint64_t nonzero = model_.first_nonzero(o.file, at);
     const std::uint64_t begin = data.value_or(size);
-    if (begin < at || begin > size || (data && begin == size)) return fmt::format("SEEK_DATA from {:#x} says {:#x}", at, begin);
-    if (nonzero < begin) return fmt::format("SEEK_DATA from {:#x} says {:#x}, but {:#x} is not zero", at, begin, nonzero);
+    if (begin < at || begin > size || (data && begin == size))
+      return fmt::format("SEEK_DATA from {:#x} says {:#x}", at, begin);
+    if (nonzero < begin)
+      return fmt::format("SEEK_DATA from {:#x} says {:#x}, but {:#x} is not zero", at, begin, nonzero);
     if (!data) break;
     const Result<std::uint64_t> hole = subject_.seek(o.file, begin, Seek::hole);
     if (!hole) return "SEEK_HOLE failed: " + hole.error().message();
-    if (*hole <= begin || *hole > size) return fmt::format("SEEK_HOLE from {:#x}, which is data, says {:#x}", begin, *hole);
+    if (*hole <= begin || *hole > size)
+      return fmt::format("SEEK_HOLE from {:#x}, which is data, says {:#x}", begin, *hole);
     if (*hole < size) {
       const Result<std::uint64_t> again = subject_.seek(o.file, *hole, Seek::data);
       if (again && *again == *hole) return fmt::format("{:#x} is called a hole and data", *hole);
@@ -214,7 +219,8 @@ std::string Exerciser::seek(const Operation &o) {
   }
   for (const Seek what : {Seek::data, Seek::hole}) {
     const Result<std::uint64_t> behind = subject_.seek(o.file, std::max(size, o.offset), what);
-    if (behind || !behind.error().is(ENXIO)) return fmt::format("seek from {:#x}, behind the end, is not ENXIO", std::max(size, o.offset));
+    if (behind || !behind.error().is(ENXIO))
+      return fmt::format("seek from {:#x}, behind the end, is not ENXIO", std::max(size, o.offset));
   }
   return settle(o, {});
 }

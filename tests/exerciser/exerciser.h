@@ -1,11 +1,11 @@
 // Random operations on a subject and on a model of its files, compared as they go.
 //
-// What is checked: the result of every operation; the size after it; what reads and SEEK_DATA/SEEK_HOLE say; around some
-// changes the bytes beside them; every file as a whole now and then, after each remount, and after each crash (before
-// which everything is synced: what fsync or fdatasync has acknowledged must be there).
-// On a disk that may fill, an operation that needs space may fail with ENOSPC or stop short: then each byte of its range is as
-// before or as asked, and everything else as it was. What has succeeded stays, and no sync fails.
-// The checks draw from a random source of their own, so that how much is checked does not change what is done.
+// What is checked: the result of every operation; the size after it; what reads and SEEK_DATA/SEEK_HOLE say; around
+// some changes the bytes beside them; every file as a whole now and then, after each remount, and after each crash
+// (before which everything is synced: what fsync or fdatasync has acknowledged must be there). On a disk that may fill,
+// an operation that needs space may fail with ENOSPC or stop short: then each byte of its range is as before or as
+// asked, and everything else as it was. What has succeeded stays, and no sync fails. The checks draw from a random
+// source of their own, so that how much is checked does not change what is done.
 #pragma once
 
 #include "exerciser/model.h"

@@ -1,9 +1,10 @@
-// The exerciser on a mount and over the library: every read, size, hole and error is what the model says, e2fsck is content
-// afterwards, and the kernel's own mount shows the same bytes.
+// The exerciser on a mount and over the library: every read, size, hole and error is what the model says, e2fsck is
+// content afterwards, and the kernel's own mount shows the same bytes.
 //
 // OUTBOARD_EXERCISER_OPERATIONS: per image and driver, all seeds together. OUTBOARD_EXERCISER_SEEDS: how many seeds.
-// OUTBOARD_SEED: the first. OUTBOARD_EXERCISER_FILES: files at once. OUTBOARD_EXERCISER_VERIFY: operations between looks at
-// everything (1 finds the culprit; it does not change what is done). OUTBOARD_EXERCISER_KEEP: a directory for failed images.
+// OUTBOARD_SEED: the first. OUTBOARD_EXERCISER_FILES: files at once. OUTBOARD_EXERCISER_VERIFY: operations between
+// looks at everything (1 finds the culprit; it does not change what is done). OUTBOARD_EXERCISER_KEEP: a directory for
+// failed images.
 #include "exerciser/exerciser.h"
 #include "exerciser/library_subject.h"
 #include "exerciser/mount_subject.h"
@@ -32,7 +33,8 @@ struct Variant {
   std::vector<std::string> mkfs;
   std::uint32_t block_size;
   bool extents;
-  std::uint64_t max_blocks;  // of one file: with block maps enough for double indirect blocks, with extents for a tree of levels
+  std::uint64_t
+      max_blocks;  // of one file: with block maps enough for double indirect blocks, with extents for a tree of levels
 };
 void PrintTo(const Variant &variant, std::ostream *out) { *out << variant.name; }
 
@@ -102,7 +104,8 @@ void tell(const char *driver, const char *variant, std::uint64_t seed, std::uint
 TEST_P(ExerciserTest, LibraryHoldsWhatTheModelSays) {
   Traits traits = traits_of(GetParam());
   traits.shifts = true;
-  const std::uint64_t seeds = from_environment("OUTBOARD_EXERCISER_SEEDS", 2), first = from_environment("OUTBOARD_SEED", 1);
+  const std::uint64_t seeds = from_environment("OUTBOARD_EXERCISER_SEEDS", 2),
+                      first = from_environment("OUTBOARD_SEED", 1);
   const std::uint64_t operations = from_environment("OUTBOARD_EXERCISER_OPERATIONS", 20000) / seeds;
   for (std::uint64_t seed = first; seed < first + seeds && !HasFailure(); ++seed) {
     make_image();
@@ -121,7 +124,8 @@ TEST_P(ExerciserTest, LibraryHoldsWhatTheModelSays) {
 TEST_P(ExerciserTest, MountHoldsWhatTheModelSays) {
   Traits traits = traits_of(GetParam());
   traits.restarts = 4;  // each takes some hundred operations' time
-  const std::uint64_t seeds = from_environment("OUTBOARD_EXERCISER_SEEDS", 1), first = from_environment("OUTBOARD_SEED", 1);
+  const std::uint64_t seeds = from_environment("OUTBOARD_EXERCISER_SEEDS", 1),
+                      first = from_environment("OUTBOARD_SEED", 1);
   const std::uint64_t operations = from_environment("OUTBOARD_EXERCISER_OPERATIONS", 4000) / seeds;
   for (std::uint64_t seed = first; seed < first + seeds && !HasFailure(); ++seed) {
     make_image();
@@ -139,27 +143,29 @@ TEST_P(ExerciserTest, MountHoldsWhatTheModelSays) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Images, ExerciserTest,
-                         ::testing::Values(Variant{"ext4_4k", {}, 4096, true, 640}, Variant{"ext4_1k", {}, 1024, true, 1500},
+                         ::testing::Values(Variant{"ext4_4k", {}, 4096, true, 640},
+                                           Variant{"ext4_1k", {}, 1024, true, 1500},
                                            Variant{"block_map_1k", {"-t", "ext3"}, 1024, false, 640},
                                            Variant{"block_map_4k", {"-t", "ext3"}, 4096, false, 1200}),
                          [](const auto &param) { return param.param.name; });
 
-// More is asked for than there is. (Through a mount the kernel acknowledges what it has no space for; that is not ours to
-// judge.)
+// More is asked for than there is. (Through a mount the kernel acknowledges what it has no space for; that is not ours
+// to judge.)
 class FullDiskTest : public ExerciserTest {};
 
 TEST_P(FullDiskTest, LibraryKeepsWhatItAcknowledged) {
   Traits traits = traits_of(GetParam());
   traits.shifts = traits.may_fill = true;
   traits.files = 12;
-  const std::uint64_t seeds = from_environment("OUTBOARD_EXERCISER_SEEDS", 2), first = from_environment("OUTBOARD_SEED", 1);
+  const std::uint64_t seeds = from_environment("OUTBOARD_EXERCISER_SEEDS", 2),
+                      first = from_environment("OUTBOARD_SEED", 1);
   const std::uint64_t operations = from_environment("OUTBOARD_EXERCISER_OPERATIONS", 6000) / seeds;
   for (std::uint64_t seed = first; seed < first + seeds && !HasFailure(); ++seed) {
-    // The journal, the rest of the metadata, and an eighth of what the files may come to: they are sparse. mkfs gives no
-    // journal to less than 2048 blocks.
-    const std::uint64_t size =
-        std::max(std::uint64_t{1100} * traits.block_size + (std::uint64_t{1} << 19) + traits.max_size * traits.files / 8,
-                 std::uint64_t{2100} * traits.block_size);
+    // The journal, the rest of the metadata, and an eighth of what the files may come to: they are sparse. mkfs gives
+    // no journal to less than 2048 blocks.
+    const std::uint64_t size = std::max(std::uint64_t{1100} * traits.block_size + (std::uint64_t{1} << 19) +
+                                            traits.max_size * traits.files / 8,
+                                        std::uint64_t{2100} * traits.block_size);
     ASSERT_OK(testing::make_image(image_, size, GetParam().mkfs, GetParam().block_size));
     ASSIGN_OK(auto subject, LibrarySubject::open(image_, traits.files));
     Exerciser exerciser(*subject, traits, seed, from_environment("OUTBOARD_EXERCISER_VERIFY", 500));
@@ -177,7 +183,8 @@ TEST_P(FullDiskTest, LibraryKeepsWhatItAcknowledged) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Images, FullDiskTest,
-                         ::testing::Values(Variant{"ext4_4k", {}, 4096, true, 400}, Variant{"ext4_1k", {}, 1024, true, 1000},
+                         ::testing::Values(Variant{"ext4_4k", {}, 4096, true, 400},
+                                           Variant{"ext4_1k", {}, 1024, true, 1000},
                                            Variant{"block_map_1k", {"-t", "ext3"}, 1024, false, 1000}),
                          [](const auto &param) { return param.param.name; });
 

@@ -60,7 +60,8 @@ Result<std::size_t> LibrarySubject::read(unsigned file, Way, std::uint64_t offse
   return volume_->read(nodes_[file], offset, into);
 }
 
-Result<std::size_t> LibrarySubject::write(unsigned file, Way way, std::uint64_t offset, std::span<const std::byte> data) {
+Result<std::size_t> LibrarySubject::write(unsigned file, Way way, std::uint64_t offset,
+                                          std::span<const std::byte> data) {
   if (way == Way::mapped) return write_pages(file, offset, data);
   vfs::WriteFlags flags;
   flags.from_page_cache = way == Way::second;
@@ -106,9 +107,7 @@ Result<std::uint64_t> LibrarySubject::seek(unsigned file, std::uint64_t offset, 
   return volume_->seek(nodes_[file], offset, what == Seek::data ? vfs::Seek::data : vfs::Seek::hole);
 }
 
-Result<std::uint64_t> LibrarySubject::size(unsigned file) {
-  return TRY(volume_->get_attributes(nodes_[file])).size;
-}
+Result<std::uint64_t> LibrarySubject::size(unsigned file) { return TRY(volume_->get_attributes(nodes_[file])).size; }
 
 Status LibrarySubject::sync(unsigned file, bool data_only) { return volume_->sync(nodes_[file], data_only); }
 Status LibrarySubject::sync_all() { return volume_->sync_all(); }

@@ -13,7 +13,8 @@ using Kind = Operation::Kind;
 // 28 bits as four bytes whose top bit is set.
 std::uint32_t spread(std::uint64_t value) {
   const std::uint64_t v = value & 0xfffffff;
-  return static_cast<std::uint32_t>((v & 0x7f) | (v & 0x3f80) << 1 | (v & 0x1fc000) << 2 | (v & 0xfe00000) << 3) | 0x80808080u;
+  return static_cast<std::uint32_t>((v & 0x7f) | (v & 0x3f80) << 1 | (v & 0x1fc000) << 2 | (v & 0xfe00000) << 3) |
+         0x80808080u;
 }
 std::uint64_t gather(std::uint32_t bytes) {
   return (bytes & 0x7fu) | (bytes & 0x7f00u) >> 1 | (bytes & 0x7f0000u) >> 2 | (bytes & 0x7f000000u) >> 3;
@@ -96,7 +97,8 @@ std::uint64_t Model::first_nonzero(unsigned file, std::uint64_t offset) const {
   const std::vector<std::byte> &bytes = files_[file];
   // Sparse files are mostly zeros: those go by in large pieces.
   static constexpr std::array<std::byte, 4096> kZeros{};
-  while (offset + kZeros.size() <= bytes.size() && std::memcmp(bytes.data() + offset, kZeros.data(), kZeros.size()) == 0)
+  while (offset + kZeros.size() <= bytes.size() &&
+         std::memcmp(bytes.data() + offset, kZeros.data(), kZeros.size()) == 0)
     offset += kZeros.size();
   if (offset >= bytes.size()) return bytes.size();
   const auto at = std::find_if(bytes.begin() + static_cast<std::ptrdiff_t>(offset), bytes.end(),

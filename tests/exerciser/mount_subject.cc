@@ -36,7 +36,8 @@ template <class Call> Result<std::size_t> repeated(std::size_t length, const cha
 }  // namespace
 
 MountSubject::MountSubject(const std::string &image, const std::string &directory, unsigned files)
-    : image_(image), directory_(directory), files_(files), mount_(std::make_unique<tests::OutboardMount>(image, directory)) {
+    : image_(image), directory_(directory), files_(files),
+      mount_(std::make_unique<tests::OutboardMount>(image, directory)) {
   ready_ = mount_->mounted() && open_all(O_CREAT) && sync_all();
 }
 

@@ -13,9 +13,9 @@ namespace {
 using Kind = Operation::Kind;
 using Way = Operation::Way;
 
-constexpr std::array kNames = {"read", "write", "append", "truncate", "allocate", "allocate_keep", "punch", "zero",
-                               "zero_keep", "collapse", "insert", "copy", "seek", "sync", "sync_data", "sync_all",
-                               "reopen", "drop_cache", "remount", "crash"};
+constexpr std::array kNames = {"read",      "write",     "append",   "truncate",   "allocate", "allocate_keep", "punch",
+                               "zero",      "zero_keep", "collapse", "insert",     "copy",     "seek",          "sync",
+                               "sync_data", "sync_all",  "reopen",   "drop_cache", "remount",  "crash"};
 static_assert(kNames.size() == kKinds);
 constexpr std::array kWays = {"buffered", "second", "direct", "mapped"};
 
@@ -60,11 +60,30 @@ int due_refusal(const Traits &traits, Kind kind) {
 
 Kind OperationSource::kind() {
   // How often each comes, in the order of Kind.
-  std::array<unsigned, kKinds> weights = {1800, 2400, 500, 900, 500, 400, 800, 500, 200, 250, 250, 600,
-                                          500,  150,  150, 40,  150, 150, traits_.restarts, traits_.restarts};
+  std::array<unsigned, kKinds> weights = {1800,
+                                          2400,
+                                          500,
+                                          900,
+                                          500,
+                                          400,
+                                          800,
+                                          500,
+                                          200,
+                                          250,
+                                          250,
+                                          600,
+                                          500,
+                                          150,
+                                          150,
+                                          40,
+                                          150,
+                                          150,
+                                          traits_.restarts,
+                                          traits_.restarts};
   if (!traits_.shifts) weights[9] = weights[10] = 0;
   if (!traits_.extents)  // the refusals are worth a look, no more
-    for (const Kind refused : {Kind::allocate, Kind::allocate_keep, Kind::zero, Kind::zero_keep, Kind::collapse, Kind::insert})
+    for (const Kind refused :
+         {Kind::allocate, Kind::allocate_keep, Kind::zero, Kind::zero_keep, Kind::collapse, Kind::insert})
       weights[static_cast<std::size_t>(refused)] /= 20;
   unsigned total = 0;
   for (const unsigned weight : weights) total += weight;
@@ -193,7 +212,12 @@ void OperationSource::place_copied(Operation &o, std::uint64_t size) {
   const std::uint64_t apart = std::max(o.offset, o.target) - std::min(o.offset, o.target);
   o.length = std::min(o.length, apart);
   if (o.length == 0)
-    o = {.kind = Kind::read, .way = Way::buffered, .file = o.file, .other = o.other, .offset = o.offset, .length = limit};
+    o = {.kind = Kind::read,
+         .way = Way::buffered,
+         .file = o.file,
+         .other = o.other,
+         .offset = o.offset,
+         .length = limit};
 }
 
 }  // namespace outboard::exerciser

@@ -10,8 +10,26 @@ namespace outboard::exerciser {
 
 struct Operation {
   enum class Kind : std::uint8_t {
-    read, write, append, truncate, allocate, allocate_keep, punch, zero, zero_keep, collapse, insert, copy, seek,
-    sync, sync_data, sync_all, reopen, drop_cache, remount, crash,
+    read,
+    write,
+    append,
+    truncate,
+    allocate,
+    allocate_keep,
+    punch,
+    zero,
+    zero_keep,
+    collapse,
+    insert,
+    copy,
+    seek,
+    sync,
+    sync_data,
+    sync_all,
+    reopen,
+    drop_cache,
+    remount,
+    crash,
     count_,
   };
   // How a read or write reaches the file. A subject that knows fewer ways takes the nearest it has.
@@ -32,10 +50,10 @@ struct Traits {
   std::uint32_t block_size = 4096;  // of the file system
   std::uint64_t max_size = 0;       // bytes; no file grows larger, so that the model fits into memory
   unsigned files = 2;
-  bool extents = true;              // false: block maps, on which preallocation and zero range are EOPNOTSUPP
-  bool shifts = false;              // collapse and insert range are there to be used
-  bool may_fill = false;            // the disk is too small for all: operations that need space may fail or stop short
-  unsigned restarts = 10;           // remounts (and as many crashes) in 10,000 operations
+  bool extents = true;     // false: block maps, on which preallocation and zero range are EOPNOTSUPP
+  bool shifts = false;     // collapse and insert range are there to be used
+  bool may_fill = false;   // the disk is too small for all: operations that need space may fail or stop short
+  unsigned restarts = 10;  // remounts (and as many crashes) in 10,000 operations
 };
 
 // EOPNOTSUPP, when that is what this operation must come to; 0 when it must succeed.

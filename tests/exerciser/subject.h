@@ -33,7 +33,7 @@ public:
   virtual Status reopen(unsigned file) = 0;
   virtual Status drop_cache(unsigned file) = 0;  // of clean pages; where there is none, nothing happens
   virtual Status remount() = 0;
-  virtual Status crash() = 0;                    // ends without a goodbye, and begins again
+  virtual Status crash() = 0;  // ends without a goodbye, and begins again
 };
 
 }  // namespace outboard::exerciser

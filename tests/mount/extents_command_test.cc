@@ -30,18 +30,25 @@ protected:
 TEST_F(ExtentsCommand, ListsExtentsHolesAndUnwrittenBlocksAsDebugfsHasThem) {
   ASSERT_OK(testing::make_image(image_, std::uint64_t{16} << 20, {}, 1024));
   ASSERT_OK(testing::write_file(work_.file("whole"), std::string(10 * 1024, 'w')));
-  ASSERT_OK(testing::debugfs_write(image_, {"write " + work_.file("whole") + " whole", "mkdir below",
-                                            "write " + work_.file("whole") + " below/holed", "punch below/holed 3 4",
-                                            "fallocate below/holed 20 24", "symlink link whole", "ln below/holed again"}));
+  ASSERT_OK(
+      testing::debugfs_write(image_, {"write " + work_.file("whole") + " whole", "mkdir below",
+                                      "write " + work_.file("whole") + " below/holed", "punch below/holed 3 4",
+                                      "fallocate below/holed 20 24", "symlink link whole", "ln below/holed again"}));
   const auto one = info({"--extents", image_, "/whole"});
   EXPECT_EQ(one.exit, 0) << one.err;
   const std::string first = block_of("/whole", 0), last = block_of("/whole", 9);
-  EXPECT_NE(one.out.find(fmt::format("0         0..         9 {:>11}..{:>12}       10  last\n", first, last)), std::string::npos) << one.out;
+  EXPECT_NE(one.out.find(fmt::format("0         0..         9 {:>11}..{:>12}       10  last\n", first, last)),
+            std::string::npos)
+      << one.out;
   EXPECT_NE(one.out.find("/whole: 1 extents\ntotal: 1 extents in 1 files\n"), std::string::npos) << one.out;
 
   const auto holed = info({"--extents", image_, "/below/holed"});
-  EXPECT_NE(holed.out.find(fmt::format("0         0..         2 {:>11}..", block_of("/below/holed", 0))), std::string::npos) << holed.out;
-  EXPECT_NE(holed.out.find(fmt::format("1         5..         9 {:>11}..", block_of("/below/holed", 5))), std::string::npos) << holed.out;
+  EXPECT_NE(holed.out.find(fmt::format("0         0..         2 {:>11}..", block_of("/below/holed", 0))),
+            std::string::npos)
+      << holed.out;
+  EXPECT_NE(holed.out.find(fmt::format("1         5..         9 {:>11}..", block_of("/below/holed", 5))),
+            std::string::npos)
+      << holed.out;
   EXPECT_NE(holed.out.find("2        20..        24"), std::string::npos) << holed.out;
   EXPECT_NE(holed.out.find("  unwritten,last\n"), std::string::npos) << holed.out;
   EXPECT_NE(holed.out.find("/below/holed: 3 extents\n"), std::string::npos) << holed.out;
@@ -62,7 +69,9 @@ TEST_F(ExtentsCommand, ListsBlockMapsAndFilesOfManyExtents) {
   ASSERT_OK(testing::debugfs_write(image_, requests));
   const auto result = info({"--extents", image_, "/large"});
   EXPECT_EQ(result.exit, 0) << result.err;
-  EXPECT_NE(result.out.find(fmt::format("    7        14..        14 {:>11}..", block_of("/large", 14))), std::string::npos) << result.out;
+  EXPECT_NE(result.out.find(fmt::format("    7        14..        14 {:>11}..", block_of("/large", 14))),
+            std::string::npos)
+      << result.out;
   EXPECT_NE(result.out.find("last\n"), std::string::npos) << result.out;
   // 250 single blocks, and the rest in as many pieces as indirect blocks make of it.
   unsigned count = 0;
