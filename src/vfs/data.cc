@@ -167,6 +167,14 @@ Result<std::uint64_t> MountedVolume::seek(NodeId node, std::uint64_t offset, See
 Result<std::size_t> MountedVolume::copy_range(NodeId from, std::uint64_t from_offset, NodeId to, std::uint64_t to_offset,
                                               std::size_t length) {
   constexpr std::size_t kPiece = std::size_t{1} << 20;
+  {
+    // What the source has now: a copy to behind the end of the same file makes more of it, piece by piece.
+    InodeRef source = TRY(find_file(from));
+    ReadLock lock(source->lock);
+    const std::uint64_t size = source->disk.fields.size;
+    if (from_offset >= size) return std::size_t{0};
+    length = static_cast<std::size_t>(std::min<std::uint64_t>(length, size - from_offset));
+  }
   std::vector<std::byte> buffer(std::min(length, kPiece));
   std::size_t copied = 0;
   while (copied < length) {

@@ -104,6 +104,7 @@ InodeRef InodeTable::add(ext4::Inode made) {
   unidle(shard, present);
   if (present.state_ == Inode::State::loading || present.references_ == 0) {
     [&]() NO_THREAD_SAFETY_ANALYSIS { present.disk = std::move(inode->disk); }();
+    present.pages.set_size(inode->pages.size());
     present.links_ = inode->links_;
     present.state_ = Inode::State::ready;
     shard.loaded.notify_all();
