@@ -1,7 +1,8 @@
 // Two ways of doing one thing, measured in one run and printed as a ratio.
 //
 // Benchmarks are named "what/off" and "what/on" and set items_processed; threads are part of what is compared. Rounds of both
-// are interleaved at random, several of them, and medians compared: on a busy machine only that tells anything.
+// are interleaved at random, several of them, and medians compared. Two ratios: of rates (what a client sees; on a busy machine it
+// is mostly the machine) and of the processor's time for one item (what the code costs).
 #pragma once
 
 #include <benchmark/benchmark.h>
@@ -25,19 +26,24 @@ public:
       const auto rate = run.counters.find("items_per_second");
       if (slash == std::string::npos || rate == run.counters.end()) continue;
       Row &row = rows_[{name.substr(0, slash), run.threads}];
-      (name.substr(slash + 1) == "on" ? row.on : row.off) = rate->second.value;
+      (name.substr(slash + 1) == "on" ? row.on : row.off) = {rate->second.value, run.GetAdjustedCPUTime()};
     }
   }
   void Finalize() override {
-    fmt::print("\n{:<24} {:>8} {:>14} {:>14} {:>8}\n", "", "threads", "off, 1/s", "on, 1/s", "on/off");
+    fmt::print("\n{:<16} {:>7} {:>12} {:>12} {:>7} {:>9} {:>9} {:>7}\n", "", "threads", "off, 1/s", "on, 1/s", "on/off",
+               "off, cpu", "on, cpu", "on/off");
     for (const auto &[what, row] : rows_)
-      if (row.on > 0 && row.off > 0)
-        fmt::print("{:<24} {:>8} {:>14.0f} {:>14.0f} {:>8.2f}\n", what.first, what.second, row.off, row.on, row.on / row.off);
+      if (row.on.rate > 0 && row.off.rate > 0)
+        fmt::print("{:<16} {:>7} {:>12.0f} {:>12.0f} {:>7.2f} {:>6.0f} ns {:>6.0f} ns {:>7.2f}\n", what.first, what.second,
+                   row.off.rate, row.on.rate, row.on.rate / row.off.rate, row.off.cpu, row.on.cpu, row.on.cpu / row.off.cpu);
   }
 
 private:
+  struct Median {
+    double rate = 0, cpu = 0;  // items a second, all threads together; processor's ns for an item
+  };
   struct Row {
-    double off = 0, on = 0;
+    Median off, on;
   };
   std::map<std::pair<std::string, std::int64_t>, Row> rows_;
 };

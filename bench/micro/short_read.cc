@@ -1,5 +1,6 @@
 // The short path on and off: random 4 KiB reads of one file, by 1, 32 and 256 threads at once, each as vfs does it (the
-// inode's lock held shared). Off: the ordinary path, with the mapping cache. Over memory and over a file on tmpfs.
+// inode's lock held shared). Off: the ordinary path, with the mapping cache. Over memory, over a file on tmpfs, and over a device
+// that does nothing, which leaves the path itself.
 #include "device/file_device.h"
 #include "device/memory_device.h"
 #include "iomap/buffered.h"
@@ -35,6 +36,19 @@ struct File {
   pagecache::FolioMemory memory;
   pagecache::FileCache cache{memory, 4096};
   SharedMutex lock{Rank::inode};
+};
+
+// Reads of it cost nothing and give nothing.
+class NoDevice final : public device::BlockDevice {
+public:
+  const device::Properties &properties() const override { return properties_; }
+  Status read(std::uint64_t, std::span<std::byte>) override { return {}; }
+  Status write(std::uint64_t, std::span<const std::byte>) override { return {}; }
+  Status flush() override { return {}; }
+  Status discard(std::uint64_t, std::uint64_t) override { return {}; }
+
+private:
+  const device::Properties properties_{.size = kFileBytes};
 };
 
 struct alignas(4096) Page {
@@ -94,7 +108,9 @@ int main(int argc, char **argv) {
     fmt::print(stderr, "cannot set up: {}\n", tmpfs ? "a device refused writes" : tmpfs.error().message());
     return 1;
   }
-  bench::File in_memory(memory), on_tmpfs(**tmpfs);
+  bench::NoDevice none;
+  bench::File nowhere(none), in_memory(memory), on_tmpfs(**tmpfs);
+  bench::add("no device", nowhere);
   bench::add("memory", in_memory);
   bench::add(tmpfs->get()->direct() ? "tmpfs, direct" : "tmpfs", on_tmpfs);
   return bench::run_with_ratios(argc, argv);
