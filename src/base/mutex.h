@@ -35,6 +35,7 @@ namespace outboard {
 
 // Outermost first: a thread may only take a lock whose rank is greater than every rank it holds.
 enum class Rank : std::uint16_t {
+  memory_pressure = 5,  // base: held while shrinkers run
   mount = 10,           // vfs: whole-mount state (freeze, shutdown)
   rename = 20,          // vfs: one cross-directory rename at a time
   file_io = 30,         // vfs: write-back and changes of the map exclude each other, per inode; before the inode's lock
