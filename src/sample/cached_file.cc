@@ -98,7 +98,7 @@ Status CachedFile::write_back_locked() {
   if (!cache_.empty()) return status;
   source_.clean();
   // A file that grew without data: its old end has reached the device by now.
-  if (status && source_.size() < cache_.size()) status = source_.set_size(cache_.size());
+  if (status && source_.size() < cache_.size()) status = source_.grow(cache_.size());
   return status;
 }
 
@@ -202,7 +202,7 @@ Status CachedFile::set_size(std::uint64_t size) {
     const std::uint64_t tail = round_up<std::uint64_t>(old, block_size_) - old;
     TRY(buffered::zero(source_, cache_, device_, {old, std::min(tail, size - old)}));
   } else if (size < old) {
-    TRY(source_.set_size(size));
+    TRY(source_.shrink(size));
     const std::uint64_t end = round_up<std::uint64_t>(size, block_size_);
     TRY(cache_.zero({size, end - size}));
     cache_.drop({end, ~end});

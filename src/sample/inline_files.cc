@@ -57,9 +57,15 @@ Status InlineVolume::File::end(ByteRange range, std::uint64_t moved, Operation o
   return store();
 }
 
-Status InlineVolume::File::set_size(std::uint64_t size) {
-  if (size > kCapacity) return fail(Error::user(EFBIG, "inline: larger than an inode"));
+Status InlineVolume::File::shrink(std::uint64_t size) {
+  if (size >= this->size()) return {};
   std::fill(inode_->data.begin() + static_cast<std::ptrdiff_t>(size), inode_->data.end(), std::byte{0});
+  inode_->size.set(static_cast<std::uint32_t>(size));
+  return store();
+}
+
+Status InlineVolume::File::grow(std::uint64_t size) {
+  if (size > kCapacity) return fail(Error::user(EFBIG, "inline: larger than an inode"));
   inode_->size.set(static_cast<std::uint32_t>(size));
   return store();
 }

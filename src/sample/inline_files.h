@@ -52,7 +52,8 @@ private:
     Status end(ByteRange range, std::uint64_t moved, iomap::Operation operation, const iomap::Mapping &) override;
     std::uint64_t size() const override { return inode_->size.get(); }
     std::uint64_t size_limit() const override { return kCapacity; }
-    Status set_size(std::uint64_t size) override;
+    Status shrink(std::uint64_t size) override;
+    Status grow(std::uint64_t size) override;
     Status sync() override { return device_.flush(); }
 
     Status load();

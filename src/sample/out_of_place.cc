@@ -192,10 +192,16 @@ void OutOfPlaceVolume::File::remove(std::uint64_t first, std::uint64_t end) {
   withdraw(promised_, first, end);
 }
 
-Status OutOfPlaceVolume::File::set_size(std::uint64_t size) {
-  if (size > kMostBlocks * kBlock) return fail(Error::user(EFBIG, "out-of-place: beyond the largest file"));
+Status OutOfPlaceVolume::File::shrink(std::uint64_t size) {
   MutexLock lock(volume_.mutex_);
   remove(divide_up<std::uint64_t>(size, kBlock), kMostBlocks);
+  settled_size = staged_size_ = std::min(settled_size, size);
+  return {};
+}
+
+Status OutOfPlaceVolume::File::grow(std::uint64_t size) {
+  MutexLock lock(volume_.mutex_);
+  assert(staged_.empty());
   settled_size = staged_size_ = size;
   return {};
 }

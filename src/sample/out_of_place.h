@@ -47,7 +47,8 @@ private:
     std::uint64_t size() const override;
     std::uint64_t size_limit() const override { return std::uint64_t{1} << 62; }
     bool atomic() const override { return true; }
-    Status set_size(std::uint64_t size) override;
+    Status shrink(std::uint64_t size) override;
+    Status grow(std::uint64_t size) override;
     Status punch(ByteRange blocks) override;
     void taken(ByteRange dirty) override;
     void settle(bool complete) override;

@@ -219,7 +219,7 @@ Result<std::size_t> SampleFilesystem::write(vfs::NodeId node, std::uint64_t offs
                                             vfs::WriteFlags flags) {
   const FileRef file = TRY(find_to_change(node));
   const std::size_t done =
-      TRY(options_.direct ? file->bytes.write_direct(offset, data) : file->bytes.write(offset, data));
+      TRY(options_.direct || flags.direct ? file->bytes.write_direct(offset, data) : file->bytes.write(offset, data));
   if (!flags.from_page_cache) touch(*file);
   make_room(*file);
   return done;

@@ -17,9 +17,13 @@ class FileSource : public iomap::MappingSource {
 public:
   virtual std::uint64_t size() const = 0;  // bytes; as far as ioend() has told
   virtual std::uint64_t size_limit() const = 0;
-  // Blocks behind the new size go; the owner drops their folios. Growing, too, leaves blocks alone: the owner has seen to
-  // it that the rest of the old last block is zeros on the device.
-  virtual Status set_size(std::uint64_t size) {
+  // No block, no promise behind `size` any more, and size() is at most that. The owner drops the folios there.
+  virtual Status shrink(std::uint64_t size) {
+    static_cast<void>(size);
+    return fail(Error::user(EPERM, "the size is fixed"));
+  }
+  // A hole at the end. The owner has seen to it that the rest of the old last block is zeros on the device.
+  virtual Status grow(std::uint64_t size) {
     static_cast<void>(size);
     return fail(Error::user(EPERM, "the size is fixed"));
   }
