@@ -79,6 +79,8 @@ public:
     ByteRange range;  // ends at size() when that lies inside the last block
     std::vector<FolioRef> folios;  // contiguous
     bool empty() const { return folios.empty(); }
+    // Where the next take() goes on: behind the last folio, also where `range` ends inside it.
+    std::uint64_t next() const { return folios.empty() ? range.end() : folios.back()->end(); }
   };
   // The next contiguous run of folios that ends behind `from`, about `most` bytes at most, marked as in write-back. The
   // caller holds the inode's lock (shared is enough: no writer is half-way).

@@ -3,9 +3,6 @@
 #include "base/log.h"
 #include "device/loop.h"
 #include "ext4/format/features.h"
-#include "fuse/mount.h"
-#include "fuse/session.h"
-#include "service/signals.h"
 
 #include <algorithm>
 #include <cstring>
@@ -139,11 +136,17 @@ Outcome<void> serve(const MountSpec &spec, const std::function<void()> &ready) {
                                              .writeback_cache = prepared->options.writeback_cache,
                                              .read_only = (*volume)->volume().read_only(),
                                              .owner_uid = ::getuid()};
-  auto session = fuse::Session::create(std::move(prepared->mounted.descriptor), **volume, session_options);
+  return serve_mounted(std::move(prepared->mounted), **volume, session_options, prepared->source.path, signals, ready);
+}
+
+Outcome<void> serve_mounted(fuse::Mounted mounted, vfs::Filesystem &filesystem, const fuse::SessionOptions &options,
+                            const std::string &source, SignalWatcher &signals, const std::function<void()> &ready) {
+  const std::string target = mounted.target;
+  auto session = fuse::Session::create(std::move(mounted.descriptor), filesystem, options);
   Status negotiated = session ? (*session)->negotiate() : Status(fail(session.error()));
   if (!negotiated) {
     take_back(target);
-    (void)(*volume)->unmount();
+    (void)filesystem.unmount();
     return failure(kExitMount, fmt::format("{}: {}", target, negotiated.error().message()));
   }
   if (Result<fuse::MountTableEntry> entry = fuse::find_mount(target)) (void)fuse::raise_read_ahead(*entry, kReadAheadKibibytes);
@@ -151,10 +154,10 @@ Outcome<void> serve(const MountSpec &spec, const std::function<void()> &ready) {
   ready();
   Status served = (*session)->serve();
   signals.stop();
-  Status unmounted = (*session)->filesystem_unmounted() ? (*session)->unmount_result() : (*volume)->unmount();
+  Status unmounted = (*session)->filesystem_unmounted() ? (*session)->unmount_result() : filesystem.unmount();
   if (!unmounted) {
-    log(LogLevel::error, "{}: not unmounted cleanly: {}", prepared->source.path, unmounted.error().message());
-    return failure(kExitSystem, fmt::format("{}: not unmounted cleanly: {}", prepared->source.path, unmounted.error().message()));
+    log(LogLevel::error, "{}: not unmounted cleanly: {}", source, unmounted.error().message());
+    return failure(kExitSystem, fmt::format("{}: not unmounted cleanly: {}", source, unmounted.error().message()));
   }
   if (!served) return failure(kExitSystem, fmt::format("{}: {}", target, served.error().message()));
   return {};
@@ -180,10 +183,10 @@ void go_quiet() {
   for (int standard = 0; standard <= 2; ++standard) ::dup2(null.get(), standard);
 }
 
-[[noreturn]] void run_in_background(const MountSpec &spec, UniqueFd pipe) {
+[[noreturn]] void run_in_background(const Server &server, UniqueFd pipe) {
   ::setsid();
   bool told = false;
-  Outcome<void> served = serve(spec, [&] {
+  Outcome<void> served = server([&] {
     if (::chdir("/") != 0) log(LogLevel::warning, "chdir /: {}", std::strerror(errno));
     tell(pipe.get(), 0, "");
     pipe.reset();
@@ -196,7 +199,7 @@ void go_quiet() {
 
 }  // namespace
 
-Outcome<void> serve_in_background(const MountSpec &spec) {
+Outcome<void> in_background(const Server &server) {
   int ends[2];
   if (::pipe2(ends, O_CLOEXEC) != 0) return failure(kExitSystem, fmt::format("pipe: {}", std::strerror(errno)));
   UniqueFd read_end(ends[0]), write_end(ends[1]);
@@ -204,7 +207,7 @@ Outcome<void> serve_in_background(const MountSpec &spec) {
   if (child < 0) return failure(kExitSystem, fmt::format("fork: {}", std::strerror(errno)));
   if (child == 0) {
     read_end.reset();
-    run_in_background(spec, std::move(write_end));
+    run_in_background(server, std::move(write_end));
   }
   write_end.reset();
   std::string message;
@@ -221,6 +224,10 @@ Outcome<void> serve_in_background(const MountSpec &spec) {
   }
   if (message[0] == 0) return {};
   return failure(message[0], message.substr(1));
+}
+
+Outcome<void> serve_in_background(const MountSpec &spec) {
+  return in_background([&spec](const std::function<void()> &ready) { return serve(spec, ready); });
 }
 
 }  // namespace outboard::service

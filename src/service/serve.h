@@ -2,6 +2,9 @@
 // at the end everything on disk before the claim goes.
 #pragma once
 
+#include "fuse/mount.h"
+#include "fuse/session.h"
+#include "service/signals.h"
 #include "service/source.h"
 
 #include <functional>
@@ -21,5 +24,13 @@ Outcome<void> serve(const MountSpec &spec, const std::function<void()> &ready);
 // serve() in a background process of its own session: returns when the mount is usable or could not be made.
 // From then on its log lines go to syslog.
 Outcome<void> serve_in_background(const MountSpec &spec);
+
+// The parts, for another file system. Serves one on a mount that has been made, and unmounts it at the end; `source` names
+// it in messages. `signals` was made before any other thread.
+Outcome<void> serve_mounted(fuse::Mounted mounted, vfs::Filesystem &filesystem, const fuse::SessionOptions &options,
+                            const std::string &source, SignalWatcher &signals, const std::function<void()> &ready);
+// Runs a serve() of any kind as serve_in_background() does.
+using Server = std::function<Outcome<void>(const std::function<void()> &ready)>;
+Outcome<void> in_background(const Server &server);
 
 }  // namespace outboard::service

@@ -15,6 +15,7 @@ void add_info_command(CLI::App &app, Outcome &outcome);      // info
 void add_reading_commands(CLI::App &app, Outcome &outcome);  // ls, cat, stat
 void add_copy_command(CLI::App &app, Outcome &outcome);      // cp
 void add_selftest_command(CLI::App &app, Outcome &outcome);  // selftest
+void add_sample_command(CLI::App &app, Outcome &outcome);    // sample
 
 // `mount.fuse.outboard SRC DIR [-sfnv] [-o OPTIONS] [-t TYPE]`, as mount(8) calls it.
 int mount_helper(int argc, char **argv);

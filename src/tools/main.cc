@@ -23,6 +23,7 @@ int run(int argc, char **argv) {
   add_reading_commands(app, outcome);
   add_copy_command(app, outcome);
   add_selftest_command(app, outcome);
+  add_sample_command(app, outcome);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError &error) {
