@@ -2,6 +2,7 @@
 #pragma once
 
 #include "service/source.h"
+#include "vfs/filesystem.h"
 
 #include <string>
 
@@ -9,6 +10,9 @@ namespace outboard::service {
 
 // Everything written to the mount that holds `path` is durable when this succeeds.
 Outcome<void> sync_mount(const std::string &path);
+
+// Nothing reaches the disk of the mount that holds `path` when this has succeeded.
+Outcome<void> shut_down_mount(const std::string &path, vfs::ShutdownMode mode);
 
 // Syncs, unmounts, and waits until the server has ended and given the image back.
 Outcome<void> unmount_and_wait(const std::string &target);

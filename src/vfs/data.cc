@@ -20,6 +20,7 @@ Result<InodeRef> MountedVolume::find_file(NodeId node) {
 }
 
 Result<std::size_t> MountedVolume::read(NodeId node, std::uint64_t offset, std::span<std::byte> into) {
+  TRY(check_running());
   InodeRef inode = TRY(find_file(node));
   std::size_t got = 0;
   {
@@ -32,7 +33,7 @@ Result<std::size_t> MountedVolume::read(NodeId node, std::uint64_t offset, std::
 }
 
 Result<std::size_t> MountedVolume::write(NodeId node, std::uint64_t offset, std::span<const std::byte> data, WriteFlags flags) {
-  TRY(volume_->check_writable());
+  TRY(check_writable());
   InodeRef inode = TRY(find_file(node));
   Result<std::size_t> written = write_once(*inode, offset, data, flags);
   if (!written && written.error().is(ENOSPC)) {
@@ -62,7 +63,7 @@ Result<std::size_t> MountedVolume::write_once(Inode &inode, std::uint64_t offset
 }
 
 Status MountedVolume::allocate(NodeId node, std::uint64_t offset, std::uint64_t length, int mode) {
-  TRY(volume_->check_writable());
+  TRY(check_writable());
   InodeRef inode = TRY(find_file(node));
   if (length == 0) return fail(Error::user(EINVAL));
   const bool keep_size = (mode & FALLOC_FL_KEEP_SIZE) != 0;
