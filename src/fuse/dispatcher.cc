@@ -2,6 +2,7 @@
 
 #include "fuse/directory_reply.h"
 #include "fuse/operation_table.h"
+#include "fuse/shutdown_request.h"
 
 #include <cstring>
 #include <unistd.h>
@@ -46,6 +47,12 @@ std::optional<std::uint64_t> Dispatcher::needs_write_back(const Request &request
   // A negative offset is an error of its own, and would mean something else in the notification.
   if (offset > static_cast<std::uint64_t>(INT64_MAX)) return std::nullopt;
   return offset;
+}
+
+bool Dispatcher::needs_write_back_of_everything(const Request &request) const {
+  if (!asks_for_shutdown(request)) return false;
+  const Result<vfs::ShutdownMode> mode = shutdown_mode(request, options_.owner_uid);
+  return mode && *mode == vfs::ShutdownMode::flush;
 }
 
 void Dispatcher::undelivered(const Request &request, const Reply &reply) {

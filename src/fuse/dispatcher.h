@@ -40,6 +40,9 @@ public:
   // seen. Before dispatch() it must be made to write that back, from the offset (bytes) returned on.
   std::optional<std::uint64_t> needs_write_back(const Request &request) const;
 
+  // A shutdown that is to take with it what the kernel holds dirty: of every file, before dispatch().
+  bool needs_write_back_of_everything(const Request &request) const;
+
   // The kernel did not take this reply (the request is gone): what it was given, lookup counts, is taken back.
   void undelivered(const Request &request, const Reply &reply);
 

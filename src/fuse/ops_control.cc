@@ -1,6 +1,7 @@
 // ioctl, whole-mount operations, and messages that need no action.
 #include "fuse/dispatcher.h"
 #include "fuse/handlers.h"
+#include "fuse/shutdown_request.h"
 #include "vfs/control.h"
 
 #include <algorithm>
@@ -27,6 +28,7 @@ Result<std::size_t> control(Dispatcher &dispatcher, const Request &request, std:
   const std::uint32_t uid = request.header().uid;
   if (uid != 0 && uid != dispatcher.options().owner_uid) return fail(Error::user(EPERM));
   if (command == vfs::kControlSync) {
+    if (dispatcher.filesystem().is_shut_down()) return fail(Error::user(ESHUTDOWN));
     TRY(dispatcher.filesystem().sync_all());
     return std::size_t{0};
   }
@@ -47,6 +49,10 @@ Result<std::size_t> control(Dispatcher &dispatcher, const Request &request, std:
 
 Status ioctl(Dispatcher &dispatcher, Request &request, Reply &reply) {
   const auto in = TRY(request.arguments<wire::IoctlIn>());
+  if (asks_for_shutdown(request)) {
+    reply.put(wire::IoctlOut{});
+    return dispatcher.filesystem().shutdown(TRY(shutdown_mode(request, dispatcher.options().owner_uid)));
+  }
   const std::span<const std::byte> data = TRY(request.data(in.in_size));
   reply.put(wire::IoctlOut{});
   const std::span<std::byte> out = reply.room().first(std::min<std::size_t>(in.out_size, reply.room().size()));

@@ -95,6 +95,19 @@ Outcome<MountReport> describe_mount(const std::string &path) {
   return report;
 }
 
+Outcome<void> shut_down_mount(const std::string &path, vfs::ShutdownMode mode) {
+  Outcome<fuse::MountTableEntry> mount = outboard_mount_of(path);
+  if (!mount) return std::unexpected(mount.error());
+  Outcome<UniqueFd> root = open_root(*mount);
+  if (!root) return std::unexpected(root.error());
+  std::uint32_t flags = vfs::kGoingFlush;
+  if (mode == vfs::ShutdownMode::log) flags = vfs::kGoingLog;
+  if (mode == vfs::ShutdownMode::now) flags = vfs::kGoingNow;
+  if (::ioctl(root->get(), vfs::kControlShutdown, &flags) != 0)
+    return failure(kExitSystem, fmt::format("{}: shutdown: {}", mount->target, std::strerror(errno)));
+  return {};
+}
+
 Outcome<void> unmount_and_wait(const std::string &target) {
   Outcome<fuse::MountTableEntry> mount = outboard_mount_of(target);
   if (!mount) return std::unexpected(mount.error());
@@ -110,8 +123,13 @@ Outcome<void> unmount_and_wait(const std::string &target) {
       process.reset(static_cast<int>(::syscall(SYS_pidfd_open, server.server_pid, 0)));
     // An error here is old news of data that some program wrote and could not keep (a full disk): told, but no reason to
     // stay mounted. What cannot be made durable now is tried again, and reported, by the server as it ends.
-    if (::syncfs(root->get()) != 0 || (::ioctl(root->get(), vfs::kControlSync) != 0 && errno != EROFS))
-      std::fprintf(stderr, "outboard: %s: some of what was written is lost: %s\n", target.c_str(), std::strerror(errno));
+    // After a shutdown (ESHUTDOWN) there is nothing to say: what it took is what was asked for.
+    const int data_error = ::syncfs(root->get()) != 0 ? errno : 0;
+    const int server_error = ::ioctl(root->get(), vfs::kControlSync) != 0 ? errno : 0;
+    const bool lost = (data_error != 0 && server_error != ESHUTDOWN) ||
+                      (server_error != 0 && server_error != EROFS && server_error != ESHUTDOWN);
+    if (lost)
+      std::fprintf(stderr, "outboard: %s: some of what was written is lost: %s\n", target.c_str(), std::strerror(data_error != 0 ? data_error : server_error));
   }
   if (Status unmounted = fuse::unmount(mount->target, false); !unmounted)
     return failure(kExitMount, fmt::format("{}: {}", target, unmounted.error().message()));

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "service/source.h"
+#include "vfs/filesystem.h"
 
 #include <string>
 #include <vector>
@@ -23,6 +24,8 @@ struct MountReport {
 };
 // The mount that holds `path`. Only root and the user who mounted may ask.
 Outcome<MountReport> describe_mount(const std::string &path);
+// Nothing reaches the disk of the mount that holds `path` when this has succeeded.
+Outcome<void> shut_down_mount(const std::string &path, vfs::ShutdownMode mode);
 
 // Syncs, unmounts, and waits until the server has ended and given the image back.
 Outcome<void> unmount_and_wait(const std::string &target);

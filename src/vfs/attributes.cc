@@ -73,7 +73,7 @@ Result<Attributes> MountedVolume::get_attributes(NodeId node) {
 }
 
 Result<Attributes> MountedVolume::set_attributes(NodeId node, const SetAttributes &changes) {
-  TRY(volume_->check_writable());
+  TRY(check_writable());
   InodeRef inode = TRY(find(node));
   {
     ReadLock lock(inode->lock);

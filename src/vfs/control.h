@@ -29,9 +29,19 @@ inline constexpr char kControlProgram[] = "outboard";
 inline constexpr std::uint32_t kControlVersion = 1;
 
 inline constexpr unsigned kControlMagic = 0xB7;
-// Everything to disk: returns when all that was written before is durable.
+// Everything to disk: returns when all that was written before is durable. ESHUTDOWN after a shutdown.
 inline constexpr std::uint32_t kControlSync = _IO(kControlMagic, 1);
+// As EXT4_IOC_SHUTDOWN below, but with the flags where the protocol carries them.
+inline constexpr std::uint32_t kControlShutdown = _IOW(kControlMagic, 3, std::uint32_t);
 inline constexpr std::uint32_t kControlIdentify = _IOR(kControlMagic, 2, ControlIdentity);
 inline constexpr std::uint32_t kControlRequests = _IOR(kControlMagic, 3, ControlRequests);
+
+
+// ext4's own, on any file or directory, also for root and the user who mounted only. Its number says that the kernel
+// gives the caller an answer, while in truth the caller hands in a word of kGoing...
+inline constexpr std::uint32_t kExt4Shutdown = _IOR('X', 125, std::uint32_t);
+inline constexpr std::uint32_t kGoingFlush = 0;  // EXT4_GOING_FLAGS_DEFAULT
+inline constexpr std::uint32_t kGoingLog = 1;    // EXT4_GOING_FLAGS_LOGFLUSH
+inline constexpr std::uint32_t kGoingNow = 2;    // EXT4_GOING_FLAGS_NOLOGFLUSH
 
 }  // namespace outboard::vfs

@@ -21,6 +21,7 @@ Result<InodeRef> MountedVolume::find_file(NodeId node) {
 }
 
 Result<std::size_t> MountedVolume::read(NodeId node, std::uint64_t offset, std::span<std::byte> into) {
+  TRY(check_running());
   InodeRef inode = TRY(find_file(node));
   std::size_t got = 0;
   {
@@ -35,7 +36,7 @@ Result<std::size_t> MountedVolume::read(NodeId node, std::uint64_t offset, std::
 // --- writing --------------------------------------------------------------------------------------------------------
 
 Result<std::size_t> MountedVolume::write(NodeId node, std::uint64_t offset, std::span<const std::byte> data, WriteFlags flags) {
-  TRY(volume_->check_writable());
+  TRY(check_writable());
   InodeRef inode = TRY(find_file(node));
   if (data.empty()) return std::size_t{0};
   // Too much is dirty already: the writer waits, with nothing held, for write-back to make room.
@@ -122,7 +123,7 @@ Result<bool> MountedVolume::overwrite(Inode &inode, std::uint64_t offset, std::s
 }
 
 Status MountedVolume::allocate(NodeId node, std::uint64_t offset, std::uint64_t length, int mode) {
-  TRY(volume_->check_writable());
+  TRY(check_writable());
   InodeRef inode = TRY(find_file(node));
   if (length == 0) return fail(Error::user(EINVAL));
   const bool keep_size = (mode & FALLOC_FL_KEEP_SIZE) != 0;

@@ -18,6 +18,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace outboard::vfs {
 
@@ -103,6 +104,13 @@ struct Statistics {
 
 enum class Seek { data, hole };
 
+// How much still reaches the disk before nothing does any more.
+enum class ShutdownMode : std::uint8_t {
+  flush,  // everything written so far: data and metadata
+  log,    // metadata: the journal is committed
+  now,    // nothing
+};
+
 struct WriteFlags {
   bool kill_privileges = false;  // clear setuid, setgid and security.capability: the writer may not keep them
   std::uint32_t writer_gid = 0;  // for that: a member of the file's group keeps a setgid that is not for execution
@@ -153,6 +161,17 @@ public:
   virtual Status sync(NodeId node, bool data_only) = 0;
   virtual Status sync_all() = 0;
 
+  // As a crash, without one: nothing reaches the disk after this has returned success, whatever is still asked for;
+  // operations that read or write contents or change anything fail with EIO; names and attributes can be looked at. The
+  // next mount replays the journal. An error: not shut down (what was to be flushed could not be). Again: success.
+  virtual Status shutdown(ShutdownMode mode) {
+    static_cast<void>(mode);
+    return fail(Error::user(ENOTTY));
+  }
+  virtual bool is_shut_down() const { return false; }
+  // The nodes with a lookup count, of which a client may have something cached.
+  virtual std::vector<NodeId> known_nodes() { return {}; }
+
   // Names with their prefix ("user.x"). get/list: an empty buffer asks for the size; too small is ERANGE.
   virtual Result<std::size_t> get_xattr(NodeId node, std::string_view name, std::span<std::byte> into) = 0;
   virtual Result<std::size_t> list_xattrs(NodeId node, std::span<std::byte> into) = 0;
@@ -173,7 +192,7 @@ public:
   virtual Result<std::uint64_t> map_block(NodeId node, std::uint64_t block, std::uint32_t block_size) = 0;
   virtual Result<Statistics> statistics() = 0;
 
-  // The last call: everything to disk, the image released as clean. No other call may be running or follow.
+  // The last call: everything to disk, the image released as clean (unless shut down: then as after a crash). No other call may be running or follow.
   virtual Status unmount() = 0;
 };
 

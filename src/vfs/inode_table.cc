@@ -205,6 +205,16 @@ void InodeTable::drop_deleted(InodeRef inode) {
   shard.loaded.notify_all();
 }
 
+std::vector<InodeNumber> InodeTable::looked_up() const {
+  std::vector<InodeNumber> numbers;
+  for (const Shard &shard : shards_) {
+    MutexLock lock(shard.mutex);
+    for (const auto &[number, inode] : shard.inodes)
+      if (inode->lookups_ != 0) numbers.push_back(number);
+  }
+  return numbers;
+}
+
 void InodeTable::forget_everything() {
   std::vector<InodeNumber> told;
   for (Shard &shard : shards_) {

@@ -22,6 +22,7 @@
 #include <memory>
 #include <optional>
 #include <unordered_map>
+#include <vector>
 
 namespace outboard::vfs {
 
@@ -116,6 +117,8 @@ public:
   // The inode is gone from disk: its object goes too.
   void drop_deleted(InodeRef inode);
 
+  // Those that the transport has looked up and not forgotten.
+  std::vector<InodeNumber> looked_up() const;
   // After the transport is gone: all lookups forgotten.
   void forget_everything();
   // Calls `visit` with a reference to each inode whose times are only in memory.

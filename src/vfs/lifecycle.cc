@@ -8,8 +8,11 @@ namespace outboard::vfs {
 
 Result<std::unique_ptr<MountedVolume>> MountedVolume::open(device::BlockDevice &device, const MountedVolumeOptions &options,
                                                            device::BlockDevice *journal_device, std::string *refusal) {
-  std::unique_ptr<ext4::Volume> volume = TRY(ext4::Volume::open(device, options.volume, journal_device, refusal));
-  std::unique_ptr<MountedVolume> mounted(new MountedVolume(std::move(volume), options));
+  auto gates = std::make_unique<Gates>(device);
+  if (journal_device != nullptr) gates->journal.emplace(*journal_device);
+  std::unique_ptr<ext4::Volume> volume = TRY(
+      ext4::Volume::open(gates->main, options.volume, gates->journal ? &*gates->journal : nullptr, refusal));
+  std::unique_ptr<MountedVolume> mounted(new MountedVolume(std::move(gates), std::move(volume), options));
   // The root is always there: a volume without one is no file system.
   InodeRef root = TRY(mounted->inodes_->get(InodeNumber(kRootInode)));
   ReadLock lock(root->lock);
@@ -18,8 +21,9 @@ Result<std::unique_ptr<MountedVolume>> MountedVolume::open(device::BlockDevice &
   return mounted;
 }
 
-MountedVolume::MountedVolume(std::unique_ptr<ext4::Volume> volume, const MountedVolumeOptions &options)
-    : volume_(std::move(volume)), options_(options), memory_(options.memory) {
+MountedVolume::MountedVolume(std::unique_ptr<Gates> gates, std::unique_ptr<ext4::Volume> volume,
+                             const MountedVolumeOptions &options)
+    : gates_(std::move(gates)), volume_(std::move(volume)), options_(options), memory_(options.memory) {
   reaper_ = std::make_unique<Reaper>([this](InodeNumber number) { retire(number); });
   inodes_ = std::make_unique<InodeTable>(*volume_, memory_, options.idle_inodes,
                                          [this](InodeNumber number) { reaper_->queue(number); });
@@ -41,6 +45,12 @@ Status MountedVolume::unmount() {
   inodes_->forget_everything();
   flusher_->release_all();
   reaper_->drain();
+  if (is_shut_down()) {
+    // Nothing may be written, so there is nothing to end well: the disk stays as the shutdown left it.
+    flusher_->stop();
+    reaper_->stop();
+    return {};
+  }
   Status first = {};
   if (lost_data_.exchange(false)) first = fail(Error::system(EIO, "data that could not be written was lost"));
   inodes_->for_each_dirty([&](InodeRef inode) {
@@ -75,7 +85,7 @@ void MountedVolume::destroy(InodeRef inode) {
   volume_->inodes().release_number(number);
   if (!status) {
     log(LogLevel::error, "inode {}: not deleted: {}", number.value(), status.error().message());
-    if (!status.error().is(EROFS)) volume_->report_error(status.error());
+    if (!status.error().is(EROFS) && !is_shut_down()) volume_->report_error(status.error());
   }
 }
 
@@ -88,6 +98,7 @@ void MountedVolume::reclaim_space() {
 }
 
 Status MountedVolume::sync(NodeId node, bool data_only) {
+  TRY(check_running());
   InodeRef inode = TRY(find(node));
   write_back(*inode);
   TRY(record_written(*inode));
@@ -110,6 +121,7 @@ Status MountedVolume::sync(NodeId node, bool data_only) {
 }
 
 Status MountedVolume::sync_all() {
+  TRY(check_running());
   if (volume_->read_only()) return volume_->journal().check();
   Status first = {};
   flusher_->for_each([&](Inode &inode) {

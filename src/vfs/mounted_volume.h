@@ -2,10 +2,11 @@
 //
 // Every operation: find the inodes in the table (references), lock them (docs/locking.md: several at once in order of
 // number), call one function of ext4, tell the table about links, drop everything. No I/O policy lives here but sync.
-// Files: lifecycle.cc (open, sync, unmount, deletion), attributes.cc, names.cc, data.cc, write_back.cc,
+// Files: lifecycle.cc (open, sync, unmount, deletion), shutdown.cc, attributes.cc, names.cc, data.cc, write_back.cc,
 // attributes_extended.cc, listing.cc, ioctl.cc.
 #pragma once
 
+#include "device/gated_device.h"
 #include "ext4/volume.h"
 #include "pagecache/folio_memory.h"
 #include "vfs/filesystem.h"
@@ -66,6 +67,9 @@ public:
                                  std::size_t length) override;
   Status sync(NodeId node, bool data_only) override;
   Status sync_all() override;
+  Status shutdown(ShutdownMode mode) override;
+  bool is_shut_down() const override { return shut_down_.load(); }
+  std::vector<NodeId> known_nodes() override;
   Result<std::size_t> get_xattr(NodeId node, std::string_view name, std::span<std::byte> into) override;
   Result<std::size_t> list_xattrs(NodeId node, std::span<std::byte> into) override;
   Status set_xattr(NodeId node, std::string_view name, std::span<const std::byte> value, int flags,
@@ -79,7 +83,27 @@ public:
   Status unmount() override;
 
 private:
-  MountedVolume(std::unique_ptr<ext4::Volume> volume, const MountedVolumeOptions &options);
+  // What stands between the volume and its devices: below everything, so that a shutdown holds for everybody.
+  struct Gates {
+    explicit Gates(device::BlockDevice &file_system) : main(file_system) {}
+    device::GatedDevice main;
+    std::optional<device::GatedDevice> journal;  // of an external journal
+  };
+  MountedVolume(std::unique_ptr<Gates> gates, std::unique_ptr<ext4::Volume> volume, const MountedVolumeOptions &options);
+
+  // EIO once shut down. For every operation that reads or writes contents or changes anything.
+  Status check_running() const {
+    if (shut_down_.load(std::memory_order_relaxed)) return fail(Error::user(EIO, "shut down"));
+    return {};
+  }
+  // ... and EROFS when the volume takes no changes.
+  Status check_writable() const {
+    TRY(check_running());
+    return volume_->check_writable();
+  }
+  // shutdown.cc: what the server itself holds dirty, on its way out or thrown away.
+  Status flush_dirty_data();
+  void drop_dirty_data();
 
   Result<InodeRef> find(NodeId node);
   // The inode of a file that data operations make sense for; EISDIR, EINVAL otherwise.
@@ -139,12 +163,16 @@ private:
   void reclaim_space();
   // Passes every result of an operation: a corrupt or failed device is the volume's business too.
   template <class T> Result<T> reported(Result<T> result) {
+    // An operation that was under way when the journal stopped: what it met is the shutdown.
+    if (!result && result.error().is(EROFS)) TRY(check_running());
     if (!result && (result.error().is_corrupt() || result.error().kind() == ErrorKind::io)) volume_->report_error(result.error());
     return result;
   }
 
+  const std::unique_ptr<Gates> gates_;  // the volume uses them
   std::unique_ptr<ext4::Volume> volume_;
   const MountedVolumeOptions options_;
+  std::atomic<bool> shut_down_{false};  // set before the gates are shut
   Mutex rename_mutex_{Rank::rename};
   pagecache::FolioMemory memory_;
   std::unique_ptr<InodeTable> inodes_;
