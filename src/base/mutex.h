@@ -37,7 +37,7 @@ namespace outboard {
 enum class Rank : std::uint16_t {
   mount = 10,           // vfs: whole-mount state (freeze, shutdown)
   rename = 20,          // vfs: one cross-directory rename at a time
-  inode_state = 30,     // vfs: life-cycle lock of an inode shard, outer part
+  file_io = 30,         // vfs: write-back and changes of the map exclude each other, per inode; before the inode's lock
   inode = 40,           // vfs: per-inode reader/writer lock; several at once in order of inode number
   handle = 100,         // jbd2: an open handle counts as this rank (see docs/locking.md)
   orphan_list = 110,    // ext4: the orphan list and file
@@ -51,6 +51,7 @@ enum class Rank : std::uint16_t {
   journal_list = 230,   // jbd2: buffer lists of transactions
   inode_table = 300,    // vfs: shard of the inode table
   device = 400,         // device: inner state
+  folios = 310,         // pagecache: the folios of one file
   leaf = 1000,          // takes nothing inside
 };
 

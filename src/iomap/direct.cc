@@ -15,8 +15,12 @@ namespace {
 constexpr std::size_t kMaxBlock = 64 * 1024;
 const std::array<std::byte, kMaxBlock> kZeros{};
 
-Step read_piece(device::BlockDevice &device, const Mapping &mapping, ByteRange piece,
+Step read_piece(MappingSource &source, device::BlockDevice &device, const Mapping &mapping, ByteRange piece,
                 std::span<std::byte> destination) {
+  if ((mapping.flags & kPrepared) != 0) {
+    if (Status status = source.fetch(piece.offset, destination, mapping); !status) return {0, std::move(status)};
+    return {piece.length, {}};
+  }
   switch (mapping.type) {
   case MappingType::hole:
   case MappingType::unwritten: std::memset(destination.data(), 0, destination.size()); return {piece.length, {}};
@@ -25,8 +29,11 @@ Step read_piece(device::BlockDevice &device, const Mapping &mapping, ByteRange p
     if (!status) return {0, std::move(status)};
     return {piece.length, {}};
   }
-  case MappingType::delalloc:
-  case MappingType::inline_data: return {0, fail(Error::unsupported("direct read: bytes are not on the device"))};
+  case MappingType::inline_data:
+    if (mapping.inline_bytes.size() < mapping.length) return {0, fail(Error::corrupt("mapping: inline data without memory"))};
+    std::memcpy(destination.data(), mapping.inline_bytes.data() + (piece.offset - mapping.offset), piece.length);
+    return {piece.length, {}};
+  case MappingType::delalloc: return {0, fail(Error::unsupported("direct read: bytes are not on the device"))};
   }
   return {0, fail(Error::corrupt("mapping: unknown type"))};
 }
@@ -51,7 +58,7 @@ Status write_padded(device::BlockDevice &device, std::uint32_t block_size, std::
   return device.write_gather(address - head, std::span(pieces).first(count));
 }
 
-Step write_piece(device::BlockDevice &device, std::uint32_t block_size, const Mapping &mapping, ByteRange piece,
+Step write_piece(MappingSource &source, device::BlockDevice &device, std::uint32_t block_size, const Mapping &mapping, ByteRange piece,
                  std::span<const std::byte> data) {
   const std::uint64_t address = mapping.address + (piece.offset - mapping.offset);
   const bool whole_blocks = mapping.type == MappingType::unwritten || (mapping.flags & kFresh) != 0;
@@ -63,6 +70,7 @@ Step write_piece(device::BlockDevice &device, std::uint32_t block_size, const Ma
     return {0, fail(Error::corrupt("mapping: not on block boundaries"))};
   Status status =
       whole_blocks ? write_padded(device, block_size, address, piece.offset, data) : device.write(address, data);
+  if (status) status = source.ioend(piece, mapping);
   if (!status) return {0, std::move(status)};
   return {piece.length, {}};
 }
@@ -74,7 +82,7 @@ Result<std::size_t> read(MappingSource &source, device::BlockDevice &device, std
   if (offset >= file_size || data.empty()) return std::size_t{0};
   const ByteRange range{offset, std::min<std::uint64_t>(data.size(), file_size - offset)};
   const auto body = [&](const Mapping &mapping, ByteRange piece) {
-    return read_piece(device, mapping, piece, data.subspan(piece.offset - offset, piece.length));
+    return read_piece(source, device, mapping, piece, data.subspan(piece.offset - offset, piece.length));
   };
   return TRY(iterate(source, range, Operation::read, body));
 }
@@ -85,7 +93,7 @@ Result<std::size_t> write(MappingSource &source, device::BlockDevice &device, st
   if (data.empty()) return std::size_t{0};
   if (offset > file_size) TRY(zero_tail(source, device, block_size, file_size, offset));
   const auto body = [&](const Mapping &mapping, ByteRange piece) {
-    return write_piece(device, block_size, mapping, piece, data.subspan(piece.offset - offset, piece.length));
+    return write_piece(source, device, block_size, mapping, piece, data.subspan(piece.offset - offset, piece.length));
   };
   return TRY(iterate(source, {offset, data.size()}, Operation::write, body));
 }

@@ -110,10 +110,10 @@ TEST_F(EngineTest, BytesThatCannotBeRecordedAreNotCounted) {
   source.max_answer = 2;
   source.put(0, true);
   source.put(1, true);
-  source.refuse_end = 1;
+  source.refuse_ioend = 1;
   const auto data = pattern(5 * kBlock, 6);
   ASSERT_EQ(*direct::write(source, device, kBlock, 0, data, 0), 2u * kBlock);
-  source.refuse_end = 0;
+  source.refuse_ioend = 0;
   EXPECT_ERROR(direct::write(source, device, kBlock, 2 * kBlock, data, 2 * kBlock), ENOSPC);
   EXPECT_EQ(source.size, 2u * kBlock);
   EXPECT_EQ(source.begins, source.ends);

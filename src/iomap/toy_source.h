@@ -1,5 +1,5 @@
 // A file system of one file in a few maps, for tests of the engine: block-sized pieces in state hole, unwritten or
-// mapped, fresh blocks that are recorded by end() only. No format, no disk structures.
+// mapped, fresh blocks that are recorded by ioend() only. No format, no disk structures.
 #pragma once
 
 #include "device/block_device.h"
@@ -24,8 +24,8 @@ public:
   std::set<std::uint64_t> reserved;       // handed out by begin(), not yet settled
   std::uint64_t size = 0;
   std::uint64_t max_answer = ~std::uint64_t{0};  // blocks in one mapping, at most
-  int refuse_end = -1;                           // the n-th end() of a write from now on fails
-  unsigned begins = 0, ends = 0;
+  int refuse_ioend = -1;                         // the n-th ioend() from now on fails
+  unsigned begins = 0, ends = 0, ioends = 0;
 
   void put(std::uint64_t file_block, bool unwritten) { blocks[file_block] = {take(), unwritten}; }
 
@@ -48,7 +48,9 @@ public:
       auto next = blocks.upper_bound(block);
       count =
           std::min<std::uint64_t>(max_answer, (next == blocks.end() ? std::uint64_t{1} << 53 : next->first) - block);
-      if (operation == Operation::write) {
+      if (operation == Operation::delay) {
+        mapping.type = MappingType::delalloc;
+      } else if (operation == Operation::write) {
         const std::uint64_t want = std::min(count, divide_up<std::uint64_t>(range.end(), block_size_) - block);
         if (free_.empty()) {
           --begins;  // no answer, no end
@@ -69,28 +71,32 @@ public:
     return mapping;
   }
 
-  Status end(ByteRange range, std::uint64_t written, Operation operation, const Mapping &mapping) override {
-    ++ends;
-    if (operation != Operation::write) return {};
-    const bool refused = refuse_end == 0;
-    if (refuse_end >= 0) --refuse_end;
-    if (refused) written = 0;
-    const std::uint64_t first = range.offset / block_size_,
-                        last = divide_up<std::uint64_t>(range.offset + written, block_size_);
-    for (std::uint64_t n = 0; n < mapping.length / block_size_; ++n) {
-      const std::uint64_t block = mapping.offset / block_size_ + n;
-      const bool done = written > 0 && block >= first && block < last;
+  Status ioend(ByteRange written, const Mapping &mapping) override {
+    ++ioends;
+    const bool refused = refuse_ioend == 0;
+    if (refuse_ioend >= 0) --refuse_ioend;
+    if (refused) return fail(Error::user(ENOSPC, "toy: refused"));
+    const std::uint64_t last = divide_up<std::uint64_t>(written.end(), block_size_);
+    for (std::uint64_t block = written.offset / block_size_; block < last; ++block) {
       if ((mapping.flags & kFresh) != 0) {
-        const std::uint64_t device_block = mapping.address / block_size_ + n;
+        const std::uint64_t device_block = (mapping.address + (block * block_size_ - mapping.offset)) / block_size_;
         reserved.erase(device_block);
-        if (done) blocks[block] = {device_block, false};
-        else free_.insert(device_block);
-      } else if (done) {
+        blocks[block] = {device_block, false};
+      } else {
         blocks[block].unwritten = false;
       }
     }
-    if (refused) return fail(Error::user(ENOSPC, "toy: refused"));
-    if (written > 0) size = std::max(size, range.offset + written);
+    size = std::max(size, written.end());
+    return {};
+  }
+
+  Status end(ByteRange, std::uint64_t, Operation operation, const Mapping &mapping) override {
+    ++ends;
+    if (operation != Operation::write || (mapping.flags & kFresh) == 0) return {};
+    for (std::uint64_t n = 0; n < mapping.length / block_size_; ++n) {
+      const std::uint64_t device_block = mapping.address / block_size_ + n;
+      if (reserved.erase(device_block) != 0) free_.insert(device_block);
+    }
     return {};
   }
 
