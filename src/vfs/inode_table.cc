@@ -1,6 +1,7 @@
 #include "vfs/inode_table.h"
 
 #include "ext4/inode_alloc.h"
+#include "vfs/trace.h"
 
 #include <algorithm>
 #include <cassert>
@@ -42,8 +43,10 @@ Result<InodeRef> InodeTable::get(InodeNumber number) {
 }
 
 Result<InodeRef> InodeTable::load(Shard &shard, InodeNumber number) {
+  const outboard::trace::Stopwatch watch;
   Result<ext4::Inode> disk = volume_.inodes().load(number);
   if (disk && disk->fields.mode == 0) disk = fail(Error::user(ESTALE, "inode is not in use").of_inode(number.value()));
+  trace::inode_load(number, disk, watch);
   MutexLock lock(shard.mutex);
   auto found = shard.inodes.find(number);
   assert(found != shard.inodes.end());
@@ -107,6 +110,7 @@ bool InodeTable::settle(Shard &shard, Inode &inode) {
       continue;
     }
     candidate = shard.idle.erase(candidate);
+    trace::inode_evict(old->number);
     shard.inodes.erase(old->number);
   }
   return false;

@@ -5,6 +5,7 @@
 // as in any crash; from there on nobody can, neither a late thread nor unmount() nor the record of an abort.
 #include "base/log.h"
 #include "vfs/mounted_volume.h"
+#include "vfs/trace.h"
 
 #include <chrono>
 
@@ -36,6 +37,7 @@ void MountedVolume::drop_dirty_data() {}
 Status MountedVolume::shutdown(ShutdownMode mode) {
   if (gates_->main.is_shut()) return {};
   log(LogLevel::warning, "shutdown asked for, {}", name_of(mode));
+  trace::shutdown(mode);
   if (mode == ShutdownMode::flush) {
     Status flushed = flush_dirty_data();
     if (!flushed && !is_shut_down()) return flushed;
