@@ -90,6 +90,38 @@ Result<BlockRun> BlockAllocator::Impl::reserve(const BlockGoal &goal, std::uint3
   return run;
 }
 
+Result<BlockRun> BlockAllocator::reserve_promised(const BlockGoal &goal, std::uint32_t want) {
+  assert(want > 0);
+  impl_->groups.shed();
+  want = std::min(want, impl_->volume.geometry().clusters_per_group());
+  const auto move = [&](std::uint32_t count, bool back) {
+    MutexLock guard(impl_->counters);
+    std::uint64_t &from = back ? impl_->reserved : impl_->promised, &to = back ? impl_->promised : impl_->reserved;
+    assert(count <= from);
+    from -= count;
+    to += count;
+  };
+  move(want, false);
+  Result<BlockRun> run = impl_->search(goal, want);
+  move(run ? want - run->count : want, true);
+  const BlockRun got = run.value_or(BlockRun{});
+  trace::blocks_reserve(got.start, got.count, want, run);
+  return run;
+}
+
+BlockRun BlockAllocator::reserve_ahead(BlockRun run, std::uint32_t want) {
+  const format::BlockLocation last = impl_->volume.geometry().locate(run.end() - 1);
+  {
+    MutexLock guard(impl_->counters);
+    want = static_cast<std::uint32_t>(std::min<std::uint64_t>(want, impl_->room(Kept::for_root) / 8));
+    if (want == 0) return {};
+    impl_->reserved += want;
+  }
+  const BlockRun ahead = impl_->take_at(last.group, last.bit + 1, want);
+  impl_->unreserve(want - ahead.count);
+  return ahead;
+}
+
 void BlockAllocator::release(BlockRun run) {
   if (run.count == 0) return;
   trace::blocks_release(run.start, run.count);

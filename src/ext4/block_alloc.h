@@ -23,6 +23,11 @@ public:
   // 1..want contiguous blocks, the longest stretch near the goal that a bounded search finds. ENOSPC when there is none
   // (`keep_for_root` true: the superblock's reserved blocks do not count as free).
   Result<BlockRun> reserve(const BlockGoal &goal, std::uint32_t want, bool keep_for_root = false);
+  // The same for writes that were promised space: `want` promised blocks become reserved ones, as far as the run goes.
+  Result<BlockRun> reserve_promised(const BlockGoal &goal, std::uint32_t want);
+  // Up to `want` blocks that follow `run` directly in its group, or none: for files that are likely to go on there. Never
+  // takes what anybody may need soon (an eighth of the room, at most).
+  BlockRun reserve_ahead(BlockRun run, std::uint32_t want);
   // Reserved blocks that will not be used.
   void release(BlockRun run);
   // Reserved blocks become allocated: bitmap, descriptor, counters. Credits: credits::claim(run).

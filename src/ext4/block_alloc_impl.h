@@ -43,6 +43,9 @@ struct BlockAllocator::Impl {
   // Takes a stretch of at least `least` and at most `want` blocks of the group, looking from `bit` on first.
   Attempt take(GroupNumber number, std::uint32_t bit, std::uint32_t want, std::uint32_t least);
 
+  // At most `want` free blocks from exactly this bit on, or none.
+  BlockRun take_at(GroupNumber number, std::uint32_t bit, std::uint32_t want);
+
   template <class Part> Status each_group(BlockRun run, Part part);
   Status check_allocated(GroupNumber number, std::uint32_t bit, std::uint32_t count);
   Status free_part(jbd2::Handle &handle, GroupNumber number, std::uint32_t bit, std::uint32_t count);

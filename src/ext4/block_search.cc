@@ -84,6 +84,22 @@ BlockAllocator::Impl::Attempt BlockAllocator::Impl::take(GroupNumber number, std
   return attempt;
 }
 
+BlockRun BlockAllocator::Impl::take_at(GroupNumber number, std::uint32_t bit, std::uint32_t want) {
+  Group &group = groups.at(number);
+  MutexLock guard(group.mutex);
+  if (!groups.load_blocks(number, group) || group.available == 0) return {};
+  format::BitmapEdit bits = groups.in_use(number, group);
+  if (bit >= bits.size() || bits.test(bit)) return {};
+  const format::BitRun run = bits.next_zero_run(bit, bits.size(), want);
+  const BlockRun blocks{volume.geometry().block_at(number, run.start), run.count};
+  if (run.count == 0 || groups.zones().touches(blocks)) return {};
+  bits.set(run.start, run.count);
+  group.available -= run.count;
+  group.busy += run.count;
+  GroupTable::publish(group);
+  return blocks;
+}
+
 Result<BlockRun> BlockAllocator::Impl::search(const BlockGoal &goal, std::uint32_t want) {
   const format::Geometry &geometry = volume.geometry();
   format::BlockLocation at{goal.group, 0};

@@ -162,13 +162,20 @@ Status ExtentTree::split_extent_at(jbd2::Handle &handle, std::uint64_t block) {
   return replace(handle, path, *at, 1, halves, false);
 }
 
-// Zeros for the blocks of `extent` outside [from, to).
+// Zeros for the blocks of `extent` outside [from, to), but for those that have their data already.
 Status ExtentTree::write_out(jbd2::Handle &, const Extent &extent, std::uint64_t from, std::uint64_t to) {
   const std::uint64_t block_size = volume_.block_size();
   const auto zero = [&](std::uint64_t first, std::uint64_t end) -> Status {
-    if (first == end) return {};
-    const Extent piece = part(extent, first, end);
-    return volume_.device().zero(piece.start.value() * block_size, piece.len * block_size);
+    while (first < end) {
+      const IntervalSet::Run kept = inode_.delayed.written.at_or_after(first);
+      const std::uint64_t until = kept.empty() ? end : std::min(kept.first, end);
+      if (first < until) {
+        const Extent piece = part(extent, first, until);
+        TRY(volume_.device().zero(piece.start.value() * block_size, piece.len * block_size));
+      }
+      first = kept.empty() ? end : std::max(kept.end, until);
+    }
+    return {};
   };
   TRY(zero(extent.logical.value(), from));
   return zero(to, end_of(extent));

@@ -1,5 +1,6 @@
 #include "ext4/extent_tree.h"
 
+#include "ext4/delayed.h"
 #include "ext4/map_test_support.h"
 
 namespace outboard::ext4 {
@@ -120,6 +121,8 @@ TEST(ExtentTreeTest, ConvertingTheMiddleNeedsNoRoomOnAFullVolume) {
   const std::vector<std::byte> bytes = volume.read(inode);
   for (std::uint64_t at = 0; at < bytes.size(); ++at)
     ASSERT_EQ(bytes[at], at / 1024 == 110 ? piece[at % 1024] : std::byte{0}) << at;
+  ASSERT_OK(delayed::record_written(*volume, inode));
+  EXPECT_TRUE(volume.read(inode) == bytes);
   EXPECT_EQ(depth_of(inode), 0u);
   EXPECT_EQ((*file_map::find(*volume, inode, FileBlock(100), 100)).state, FileMapping::State::mapped);
   jbd2::Handle undo = *volume->journal().start(volume->journal().max_credits());

@@ -2,6 +2,7 @@
 // whoever owns it (vfs) holds its lock shared to look and exclusively to change, for every function that takes an Inode.
 #pragma once
 
+#include "base/interval_set.h"
 #include "base/units.h"
 #include "ext4/format/inode.h"
 #include "jbd2/journal.h"
@@ -9,6 +10,14 @@
 #include <cstdint>
 
 namespace outboard::ext4 {
+
+// What is true of a file's data in memory only (delayed.h). It must be settled or given up before the inode goes.
+struct DelayedState {
+  IntervalSet promised;          // file blocks in holes that have been promised space: their bytes are in the page cache
+  std::uint64_t map_blocks = 0;  // promised besides, for the tree nodes or indirect blocks they may need
+  IntervalSet written;           // file blocks that are unwritten on disk and have got their data: they read as mapped
+  BlockRun ahead;                // reserved behind the last block of a growing file: it will go on there
+};
 
 struct Inode {
   InodeNumber number;
@@ -25,6 +34,7 @@ struct Inode {
   // Directories: where the last free slot was found, so that filling a linear directory is not quadratic.
   FileBlock directory_hint;
   bool on_orphan_list = false;
+  DelayedState delayed;
 
   bool is_directory() const { return (fields.mode & 0170000) == 0040000; }
   bool is_regular() const { return (fields.mode & 0170000) == 0100000; }

@@ -1,6 +1,7 @@
 #include "ext4/mapper.h"
 
 #include "ext4/block_alloc.h"
+#include "ext4/delayed.h"
 #include "ext4/file_growth.h"
 #include "ext4/inode_alloc.h"
 
@@ -15,6 +16,8 @@ using iomap::MappingType;
 using iomap::Operation;
 
 constexpr std::uint64_t kNoFileReaches = std::uint64_t{1} << 63;  // bytes
+// Reserved in memory behind a growing file, bytes.
+constexpr std::uint64_t kAheadLeast = std::uint64_t{64} << 10, kAheadMost = std::uint64_t{8} << 20;
 
 Mapping as_mapping(const FileMapping &found, std::uint32_t block_size, std::uint64_t cookie) {
   Mapping mapping;
@@ -32,13 +35,25 @@ Mapping as_mapping(const FileMapping &found, std::uint32_t block_size, std::uint
 
 }  // namespace
 
+// Only what a range asks for is answered to operations that provide blocks. In a block map, looking further costs an
+// indirect block read for each stretch; in an extent tree the whole extent is one entry.
+std::uint32_t Mapper::most_blocks(ByteRange range, Operation operation, std::uint64_t left) const {
+  const bool provides = operation == Operation::write || operation == Operation::delay;
+  if (!provides && (operation != Operation::read || inode_.fields.uses_extents())) return static_cast<std::uint32_t>(left);
+  const std::uint32_t block_size = volume_.block_size();
+  const std::uint64_t length = std::min(range.length, kNoFileReaches);
+  const std::uint64_t asked = divide_up<std::uint64_t>(range.offset % block_size + length, block_size);
+  return static_cast<std::uint32_t>(std::min<std::uint64_t>(left, std::max<std::uint64_t>(asked, 1)));
+}
+
 Result<Mapping> Mapper::begin(ByteRange range, Operation operation) {
   const std::uint32_t block_size = volume_.block_size();
   const std::uint64_t limit = file_map::max_file_blocks(volume_, inode_);
   const std::uint64_t block = range.offset / block_size;
-  if (operation == Operation::write) TRY(volume_.check_writable());
+  const bool provides = operation == Operation::write || operation == Operation::delay;
+  if (provides) TRY(volume_.check_writable());
   if (block >= limit) {
-    if (operation == Operation::write) return fail(Error::user(EFBIG, "write: beyond the largest file"));
+    if (provides) return fail(Error::user(EFBIG, "write: beyond the largest file"));
     Mapping nothing;
     nothing.offset = block * block_size;
     nothing.length = range.offset < kNoFileReaches ? kNoFileReaches - nothing.offset : block_size;
@@ -46,26 +61,80 @@ Result<Mapping> Mapper::begin(ByteRange range, Operation operation) {
     return nothing;
   }
   const FileBlock first(static_cast<std::uint32_t>(block));
-  auto most = static_cast<std::uint32_t>(limit - block);
-  // Writes take no more than they fill. In a block map, looking on costs an indirect block read for each stretch; in an
-  // extent tree the whole extent is one entry.
-  if (operation == Operation::write || (operation == Operation::read && !inode_.fields.uses_extents())) {
-    const std::uint64_t length = std::min(range.length, kNoFileReaches);
-    const std::uint64_t asked = divide_up<std::uint64_t>(range.offset % block_size + length, block_size);
-    most = static_cast<std::uint32_t>(std::min<std::uint64_t>(most, std::max<std::uint64_t>(asked, 1)));
+  FileMapping found = TRY(file_map::find(volume_, inode_, first, most_blocks(range, operation, limit - block)));
+  if (found.state == FileMapping::State::unwritten) clip_to_written(found);
+  if (found.state == FileMapping::State::hole) {
+    if (operation == Operation::write) return allocate(found);
+    if (operation != Operation::read) return delayed_or_hole(found, operation);
+  } else if (operation == Operation::write) {
+    // Promised when it was a hole, and given a block meanwhile.
+    delayed::withdraw(volume_, inode_, block, block + found.count);
   }
-  const FileMapping found = TRY(file_map::find(volume_, inode_, first, most));
-  if (operation == Operation::write && found.state == FileMapping::State::hole) return reserve(found);
   return as_mapping(found, block_size, inode_.map_sequence);
 }
 
-Result<Mapping> Mapper::reserve(const FileMapping &hole) {
-  const BlockGoal goal = TRY(growth::goal_for(volume_, inode_, hole.first));
-  const std::uint32_t want = std::min(hole.count, file_map::max_insert(volume_, inode_, hole.first));
-  const BlockRun run = TRY(growth::reserve(volume_, goal, want, !may_use_reserved_));
+// Unwritten blocks whose data is on the device already read as mapped (delayed::record_written comes later).
+void Mapper::clip_to_written(FileMapping &found) const {
+  if (inode_.delayed.written.empty()) return;
+  const std::uint64_t first = found.first.value();
+  const IntervalSet::Run run = inode_.delayed.written.at_or_after(first);
+  if (run.empty()) return;
+  const bool inside = run.first == first;
+  if (inside) found.state = FileMapping::State::mapped;
+  found.count = static_cast<std::uint32_t>(std::min<std::uint64_t>(found.count, (inside ? run.end : run.first) - first));
+}
+
+// A hole, the part of it that has a promise, or one that gets it now.
+Result<Mapping> Mapper::delayed_or_hole(FileMapping found, Operation operation) {
+  const std::uint64_t first = found.first.value();
+  if (operation == Operation::delay) {
+    // Less and less, down to a block: what there is is given.
+    Status promised = delayed::promise(volume_, inode_, first, first + found.count, may_use_reserved_);
+    while (!promised && promised.error().is(ENOSPC) && found.count > 1) {
+      found.count /= 2;
+      promised = delayed::promise(volume_, inode_, first, first + found.count, may_use_reserved_);
+    }
+    TRY(std::move(promised));
+  }
+  const IntervalSet::Run run = inode_.delayed.promised.at_or_after(first);
+  const bool inside = !run.empty() && run.first == first;
+  if (!run.empty())
+    found.count = static_cast<std::uint32_t>(std::min<std::uint64_t>(found.count, (inside ? run.end : run.first) - first));
+  Mapping mapping = as_mapping(found, volume_.block_size(), inode_.map_sequence);
+  if (inside) mapping.type = MappingType::delalloc;
+  return mapping;
+}
+
+// Blocks for a hole: those set aside behind the last ones, else the best that the allocator finds. Reserved in memory.
+Result<Mapping> Mapper::allocate(const FileMapping &hole) {
+  const std::uint64_t first = hole.first.value();
+  std::uint32_t want = std::min(hole.count, file_map::max_insert(volume_, inode_, hole.first));
+  // As far as the answer is the same: promised all along, or not at all.
+  const IntervalSet::Run promised = inode_.delayed.promised.at_or_after(first);
+  const bool is_promised = !promised.empty() && promised.first == first;
+  if (!promised.empty())
+    want = static_cast<std::uint32_t>(std::min<std::uint64_t>(want, (is_promised ? promised.end : promised.first) - first));
+
   FileMapping fresh;
   fresh.state = FileMapping::State::mapped;
   fresh.first = hole.first;
+  const BlockGoal goal = TRY(growth::goal_for(volume_, inode_, hole.first));
+  BlockRun run;
+  BlockRun &ahead = inode_.delayed.ahead;
+  if (ahead.count > 0 && ahead.start == goal.near) {
+    run = {ahead.start, std::min(want, ahead.count)};
+    ahead = {ahead.start + run.count, ahead.count - run.count};
+    // Those blocks are paid for; the promise is not needed.
+    if (is_promised) delayed::withdraw(volume_, inode_, first, first + run.count);
+  } else if (is_promised) {
+    delayed::release_ahead(volume_, inode_);
+    run = TRY(volume_.blocks().reserve_promised(goal, want));
+    delayed::fulfilled(volume_, inode_, first, run.count);
+  } else {
+    delayed::release_ahead(volume_, inode_);
+    run = TRY(growth::reserve(volume_, goal, want, !may_use_reserved_));
+  }
+  if (ahead.count == 0 && run.count == want) look_ahead(hole.first, run);
   fresh.count = run.count;
   fresh.start = run.start;
   Mapping mapping = as_mapping(fresh, volume_.block_size(), inode_.map_sequence);
@@ -73,37 +142,59 @@ Result<Mapping> Mapper::reserve(const FileMapping &hole) {
   return mapping;
 }
 
-Status Mapper::end(ByteRange range, std::uint64_t written, Operation operation, const Mapping &mapping) {
-  if (operation != Operation::write) return {};
+// A file that grows at its end for the second time will go on: as much again as it has, within bounds.
+void Mapper::look_ahead(FileBlock first, BlockRun run) {
   const std::uint32_t block_size = volume_.block_size();
-  const bool fresh = (mapping.flags & iomap::kFresh) != 0;
-  const BlockRun run{BlockNumber(mapping.address / block_size),
-                     static_cast<std::uint32_t>(mapping.length / block_size)};
-  // The blocks of the mapping that hold what was written: [from, to), counted from the mapping's start.
-  std::uint32_t from = 0, to = 0;
-  if (written > 0) {
-    assert(range.offset >= mapping.offset && range.offset + written <= mapping.end());
-    from = static_cast<std::uint32_t>((range.offset - mapping.offset) / block_size);
-    to = static_cast<std::uint32_t>(divide_up<std::uint64_t>(range.offset + written - mapping.offset, block_size));
-  }
-  if (fresh) {
-    if (from > 0) volume_.blocks().release({run.start, from});
-    if (to < run.count) volume_.blocks().release({run.start + to, run.count - to});
-  }
-  if (written == 0) return {};
+  const std::uint64_t size = inode_.fields.size;
+  if (size == 0 || std::uint64_t{first.value()} + 1 < size / block_size) return;
+  const std::uint64_t bytes = std::clamp(size + std::uint64_t{run.count} * block_size, kAheadLeast, kAheadMost);
+  inode_.delayed.ahead = volume_.blocks().reserve_ahead(run, static_cast<std::uint32_t>(bytes / block_size));
+}
 
+Status Mapper::ioend(ByteRange written, const Mapping &mapping) {
+  const std::uint32_t block_size = volume_.block_size();
+  assert(written.length > 0 && written.offset >= mapping.offset && written.end() <= mapping.end());
+  const auto from = static_cast<std::uint32_t>((written.offset - mapping.offset) / block_size);
+  const auto to = static_cast<std::uint32_t>(divide_up<std::uint64_t>(written.end() - mapping.offset, block_size));
   growth::Change change;
   change.first = FileBlock(static_cast<std::uint32_t>(mapping.offset / block_size)) + from;
-  change.run = {run.start + from, to - from};
-  if (fresh) change.kind = growth::Kind::fresh;
-  else if (mapping.type == MappingType::unwritten) change.kind = growth::Kind::written;
-  change.size = std::max(inode_.fields.size, range.offset + written);
-  // An overwrite inside the file leaves nothing to record, and the inode as it is: it may be held shared.
-  if (change.kind == growth::Kind::size_only && change.size == inode_.fields.size) return {};
+  change.run = {BlockNumber(mapping.address / block_size) + from, to - from};
+  change.size = std::max(inode_.fields.size, written.end());
+  const std::uint64_t first = change.first.value();
+  if ((mapping.flags & iomap::kFresh) != 0) {
+    change.kind = growth::Kind::fresh;
+  } else if (mapping.type == MappingType::unwritten) {
+    // Many small writes into preallocated space become one change of the map: recorded by fsync or a timer.
+    if (change.size == inode_.fields.size) {
+      inode_.delayed.written.add(first, first + change.run.count);
+      ++inode_.map_sequence;
+      return {};
+    }
+    change.kind = growth::Kind::written;
+  } else if (change.size == inode_.fields.size) {
+    // An overwrite inside the file leaves nothing to record, and the inode as it is: it may be held shared.
+    return {};
+  }
   inode_.allocation_goal = change.run.end();
-  Status status = growth::record(volume_, inode_, change);
-  if (!status && fresh) volume_.blocks().release(change.run);
-  return status;
+  TRY(growth::record(volume_, inode_, change));
+  inode_.delayed.written.remove(first, first + change.run.count);
+  return {};
+}
+
+Status Mapper::end(ByteRange range, std::uint64_t moved, Operation operation, const Mapping &mapping) {
+  if (operation != Operation::write || (mapping.flags & iomap::kFresh) == 0) return {};
+  const std::uint32_t block_size = volume_.block_size();
+  const BlockRun run{BlockNumber(mapping.address / block_size),
+                     static_cast<std::uint32_t>(mapping.length / block_size)};
+  // The blocks that ioend() recorded: [from, to), counted from the mapping's start.
+  std::uint32_t from = 0, to = 0;
+  if (moved > 0) {
+    from = static_cast<std::uint32_t>((range.offset - mapping.offset) / block_size);
+    to = static_cast<std::uint32_t>(divide_up<std::uint64_t>(range.offset + moved - mapping.offset, block_size));
+  }
+  if (from > 0) volume_.blocks().release({run.start, from});
+  if (to < run.count) volume_.blocks().release({run.start + to, run.count - to});
+  return {};
 }
 
 }  // namespace outboard::ext4

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <fcntl.h>
 #include <unistd.h>
 
 namespace outboard::fuse::handlers {
@@ -50,6 +51,7 @@ Status write(Dispatcher &dispatcher, Request &request, Reply &reply) {
   const std::span<const std::byte> data = TRY(request.data(in.size));
   const vfs::WriteFlags flags{.kill_privileges = (in.write_flags & wire::kWriteKillSuidgid) != 0,
                               .writer_gid = request.header().gid,
+                              .direct = (in.flags & O_DIRECT) != 0,
                               .from_page_cache = (in.write_flags & wire::kWriteCache) != 0};
   const std::size_t written = TRY(dispatcher.filesystem().write(request.node(), in.offset, data, flags));
   reply.put(wire::WriteOut{.size = static_cast<std::uint32_t>(written), .padding = 0});

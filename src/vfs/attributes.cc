@@ -34,8 +34,8 @@ constexpr AttributeBit kAttributeBits[] = {
 
 }  // namespace
 
-Attributes MountedVolume::attributes_of(const ext4::Inode &inode) const {
-  const format::InodeFields &f = inode.fields;
+Attributes MountedVolume::attributes_of(const Inode &inode) const {
+  const format::InodeFields &f = inode.disk.fields;
   Attributes a;
   a.inode = inode.number.value();
   a.mode = f.mode;
@@ -47,8 +47,9 @@ Attributes MountedVolume::attributes_of(const ext4::Inode &inode) const {
     a.device_major = device.major;
     a.device_minor = device.minor;
   }
-  a.size = f.size;
-  a.sectors = f.sectors;
+  // What clients see goes ahead of what is on disk: bytes written, and the space they will take.
+  a.size = inode.disk.is_regular() ? inode.pages.size() : f.size;
+  a.sectors = f.sectors + inode.disk.delayed.promised.count() * (volume_->block_size() / 512);
   a.block_size = volume_->block_size();
   a.accessed = to_vfs(f.atime);
   a.modified = to_vfs(f.mtime);
@@ -63,7 +64,7 @@ Attributes MountedVolume::attributes_of(const ext4::Inode &inode) const {
 
 Result<Attributes> MountedVolume::locked_attributes(Inode &inode) {
   ReadLock lock(inode.lock);
-  return attributes_of(inode.disk);
+  return attributes_of(inode);
 }
 
 Result<Attributes> MountedVolume::get_attributes(NodeId node) {
@@ -74,20 +75,20 @@ Result<Attributes> MountedVolume::get_attributes(NodeId node) {
 Result<Attributes> MountedVolume::set_attributes(NodeId node, const SetAttributes &changes) {
   TRY(check_writable());
   InodeRef inode = TRY(find(node));
-  WriteLock lock(inode->lock);
-  format::InodeFields &f = inode->disk.fields;
-  if ((f.flags & format::kInodeFlagImmutable) != 0) return fail(Error::user(EPERM, "file is immutable"));
-  const bool appends_only = (f.flags & format::kInodeFlagAppend) != 0;
-  if (appends_only && (changes.mode || changes.uid || changes.gid || changes.size || (changes.accessed && !changes.accessed_now)))
-    return fail(Error::user(EPERM, "file is append-only"));
-  if (changes.size) {
-    if (inode->disk.is_directory()) return fail(Error::user(EISDIR));
-    if (!inode->disk.is_regular()) return fail(Error::user(EINVAL));
-    inode->data_unflushed = true;  // the tail of the last block may be zeroed in place
-    TRY(reported(ext4::truncate::set_size(*volume_, inode->disk, *changes.size)));
+  {
+    ReadLock lock(inode->lock);
+    const format::InodeFields &f = inode->disk.fields;
+    if ((f.flags & format::kInodeFlagImmutable) != 0) return fail(Error::user(EPERM, "file is immutable"));
+    const bool appends_only = (f.flags & format::kInodeFlagAppend) != 0;
+    if (appends_only && (changes.mode || changes.uid || changes.gid || changes.size || (changes.accessed && !changes.accessed_now)))
+      return fail(Error::user(EPERM, "file is append-only"));
+    if (changes.size && inode->disk.is_directory()) return fail(Error::user(EISDIR));
+    if (changes.size && !inode->disk.is_regular()) return fail(Error::user(EINVAL));
   }
+  if (changes.size) TRY(resize(*inode, *changes.size));
+  WriteLock lock(inode->lock);
   TRY(reported(change_ownership_and_mode(*inode, changes)));
-  return attributes_of(inode->disk);
+  return attributes_of(*inode);
 }
 
 Status MountedVolume::change_ownership_and_mode(Inode &inode, const SetAttributes &changes) {

@@ -2,6 +2,7 @@
 #include "ext4/file_map.h"
 #include "ext4/mapper.h"
 #include "ext4/truncate.h"
+#include "iomap/buffered.h"
 #include "iomap/direct.h"
 #include "iomap/seek.h"
 #include "vfs/mounted_volume.h"
@@ -26,15 +27,20 @@ Result<std::size_t> MountedVolume::read(NodeId node, std::uint64_t offset, std::
   {
     ReadLock lock(inode->lock);
     ext4::Mapper mapper(*volume_, inode->disk);
-    got = TRY(reported(iomap::direct::read(mapper, volume_->device(), offset, into, inode->disk.fields.size)));
+    got = TRY(reported(iomap::buffered::read(mapper, inode->pages, volume_->device(), offset, into)));
   }
   touch_atime(*inode);
   return got;
 }
 
+// --- writing --------------------------------------------------------------------------------------------------------
+
 Result<std::size_t> MountedVolume::write(NodeId node, std::uint64_t offset, std::span<const std::byte> data, WriteFlags flags) {
   TRY(check_writable());
   InodeRef inode = TRY(find_file(node));
+  if (data.empty()) return std::size_t{0};
+  // Too much is dirty already: the writer waits, with nothing held, for write-back to make room.
+  if (!flags.direct) memory_.wait_for_room();
   Result<std::size_t> written = write_once(*inode, offset, data, flags);
   if (!written && written.error().is(ENOSPC)) {
     reclaim_space();
@@ -43,10 +49,8 @@ Result<std::size_t> MountedVolume::write(NodeId node, std::uint64_t offset, std:
   return reported(std::move(written));
 }
 
-Result<std::size_t> MountedVolume::write_once(Inode &inode, std::uint64_t offset, std::span<const std::byte> data,
-                                              WriteFlags flags) {
-  if (data.empty()) return std::size_t{0};
-  WriteLock lock(inode.lock);
+// May this be written, and how much of it? Does what a write does to the inode itself.
+Status MountedVolume::check_write(Inode &inode, std::uint64_t offset, std::span<const std::byte> &data, WriteFlags flags) {
   ext4::Inode &disk = inode.disk;
   if ((disk.fields.flags & format::kInodeFlagImmutable) != 0) return fail(Error::user(EPERM, "file is immutable"));
   const std::uint64_t limit = ext4::file_map::max_file_blocks(*volume_, disk) * volume_->block_size();
@@ -57,9 +61,65 @@ Result<std::size_t> MountedVolume::write_once(Inode &inode, std::uint64_t offset
     disk.fields.mtime = disk.fields.ctime = volume_->now();
     inode.times_dirty = true;
   }
+  return {};
+}
+
+Result<std::size_t> MountedVolume::write_once(Inode &inode, std::uint64_t offset, std::span<const std::byte> data,
+                                              WriteFlags flags) {
+  if (flags.direct) return write_direct(inode, offset, data, flags);
+  std::size_t written = 0;
+  {
+    WriteLock lock(inode.lock);
+    TRY(check_write(inode, offset, data, flags));
+    ext4::Mapper mapper(*volume_, inode.disk);
+    Result<std::size_t> done = iomap::buffered::write(mapper, inode.pages, volume_->device(), offset, data);
+    if (!done) return done;
+    written = *done;
+  }
+  flusher_->note(inode);
+  return written;
+}
+
+// Overwrites in place share the file with other reads and overwrites; whatever else needs it alone.
+Result<std::size_t> MountedVolume::write_direct(Inode &inode, std::uint64_t offset, std::span<const std::byte> data,
+                                                WriteFlags flags) {
+  {
+    WriteLock lock(inode.lock);
+    TRY(check_write(inode, offset, data, flags));
+  }
   inode.data_unflushed = true;
-  ext4::Mapper mapper(*volume_, disk);
-  return iomap::direct::write(mapper, volume_->device(), volume_->block_size(), offset, data, disk.fields.size);
+  if (TRY(overwrite(inode, offset, data))) return data.size();
+  WriteLock io(inode.io);
+  Result<std::size_t> written = std::size_t{0};
+  {
+    CleanLock lock(*this, inode);
+    TRY(lock.status());
+    ext4::Mapper mapper(*volume_, inode.disk);
+    written = iomap::direct::write(mapper, volume_->device(), volume_->block_size(), offset, data, inode.disk.fields.size);
+    inode.pages.set_size(inode.disk.fields.size);
+  }
+  flusher_->note(inode);
+  return written;
+}
+
+// True when the bytes lay in mapped blocks inside the file, and have been written there.
+Result<bool> MountedVolume::overwrite(Inode &inode, std::uint64_t offset, std::span<const std::byte> data) {
+  ReadLock io(inode.io);
+  ReadLock lock(inode.lock);
+  if (offset + data.size() > inode.disk.fields.size) return false;
+  const std::uint64_t block_size = volume_->block_size();
+  const std::uint64_t first = round_down(offset, block_size), end = round_up(offset + data.size(), block_size);
+  if (inode.pages.touches({first, end - first})) return false;
+  ext4::Mapper mapper(*volume_, inode.disk);
+  for (std::uint64_t done = 0; done < data.size();) {
+    const std::uint64_t at = offset + done, left = data.size() - done;
+    const iomap::Mapping mapping = TRY(mapper.begin({at, left}, iomap::Operation::read));
+    if (mapping.type != iomap::MappingType::mapped || mapping.flags != 0) return false;
+    const std::uint64_t length = std::min(left, mapping.end() - at);
+    TRY(volume_->device().write(mapping.address + (at - mapping.offset), data.subspan(done, length)));
+    done += length;
+  }
+  return true;
 }
 
 Status MountedVolume::allocate(NodeId node, std::uint64_t offset, std::uint64_t length, int mode) {
@@ -68,7 +128,9 @@ Status MountedVolume::allocate(NodeId node, std::uint64_t offset, std::uint64_t 
   if (length == 0) return fail(Error::user(EINVAL));
   const bool keep_size = (mode & FALLOC_FL_KEEP_SIZE) != 0;
   const ByteRange range{offset, length};
-  WriteLock lock(inode->lock);
+  WriteLock io(inode->io);
+  CleanLock lock(*this, *inode);
+  TRY(lock.status());
   ext4::Inode &disk = inode->disk;
   if ((disk.fields.flags & format::kInodeFlagImmutable) != 0) return fail(Error::user(EPERM, "file is immutable"));
   if ((disk.fields.flags & format::kInodeFlagAppend) != 0 && (mode & ~FALLOC_FL_KEEP_SIZE) != 0)
@@ -78,23 +140,28 @@ Status MountedVolume::allocate(NodeId node, std::uint64_t offset, std::uint64_t 
   inode->data_unflushed = true;
   disk.fields.mtime = disk.fields.ctime = volume_->now();
   inode->times_dirty = true;
-  switch (mode) {
-  case 0:
-  case FALLOC_FL_KEEP_SIZE: return reported(ext4::truncate::preallocate(*volume_, disk, range, keep_size));
-  case FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE: return reported(ext4::truncate::punch_hole(*volume_, disk, range));
-  case FALLOC_FL_ZERO_RANGE:
-  case FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE: return reported(ext4::truncate::zero_range(*volume_, disk, range, keep_size));
-  case FALLOC_FL_COLLAPSE_RANGE: return reported(ext4::truncate::collapse_range(*volume_, disk, range));
-  case FALLOC_FL_INSERT_RANGE: return reported(ext4::truncate::insert_range(*volume_, disk, range));
-  default: return fail(Error::user(EOPNOTSUPP, "fallocate mode"));
-  }
+  const Status status = [&]() NO_THREAD_SAFETY_ANALYSIS -> Status {
+    switch (mode) {
+    case 0:
+    case FALLOC_FL_KEEP_SIZE: return ext4::truncate::preallocate(*volume_, disk, range, keep_size);
+    case FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE: return ext4::truncate::punch_hole(*volume_, disk, range);
+    case FALLOC_FL_ZERO_RANGE:
+    case FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE: return ext4::truncate::zero_range(*volume_, disk, range, keep_size);
+    case FALLOC_FL_COLLAPSE_RANGE: return ext4::truncate::collapse_range(*volume_, disk, range);
+    case FALLOC_FL_INSERT_RANGE: return ext4::truncate::insert_range(*volume_, disk, range);
+    default: return fail(Error::user(EOPNOTSUPP, "fallocate mode"));
+    }
+  }();
+  inode->pages.set_size(disk.fields.size);
+  return reported(status);
 }
 
 Result<std::uint64_t> MountedVolume::seek(NodeId node, std::uint64_t offset, Seek what) {
   InodeRef inode = TRY(find_file(node));
+  write_back(*inode);
   ReadLock lock(inode->lock);
   ext4::Mapper mapper(*volume_, inode->disk);
-  const std::uint64_t size = inode->disk.fields.size;
+  const std::uint64_t size = inode->pages.size();
   return reported(what == Seek::data ? iomap::seek_data(mapper, offset, size) : iomap::seek_hole(mapper, offset, size));
 }
 
@@ -118,6 +185,8 @@ Result<std::size_t> MountedVolume::copy_range(NodeId from, std::uint64_t from_of
 
 Result<std::uint64_t> MountedVolume::map_block(NodeId node, std::uint64_t block, std::uint32_t block_size) {
   InodeRef inode = TRY(find_file(node));
+  write_back(*inode);
+  TRY(record_written(*inode));
   ReadLock lock(inode->lock);
   const std::uint64_t offset = block * block_size;
   if (block_size == 0 || offset / block_size != block || offset >= inode->disk.fields.size) return std::uint64_t{0};

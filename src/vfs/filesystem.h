@@ -116,6 +116,7 @@ enum class ShutdownMode : std::uint8_t {
 struct WriteFlags {
   bool kill_privileges = false;  // clear setuid, setgid and security.capability: the writer may not keep them
   std::uint32_t writer_gid = 0;  // for that: a member of the file's group keeps a setgid that is not for execution
+  bool direct = false;           // O_DIRECT: past any cache
   bool from_page_cache = false;  // the client's write-back: it keeps the times and sends them itself (set_attributes)
 };
 

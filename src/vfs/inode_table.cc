@@ -13,10 +13,27 @@ InodeRef::~InodeRef() {
   if (inode_ != nullptr) table_->release(*inode_);
 }
 
-InodeTable::InodeTable(ext4::Volume &volume, std::size_t max_idle, std::function<void(InodeNumber)> unlinked)
-    : volume_(volume), max_idle_per_shard_(max_idle / 64 + 1), unlinked_(std::move(unlinked)) {}
+InodeTable::InodeTable(ext4::Volume &volume, pagecache::FolioMemory &memory, std::size_t max_idle,
+                       std::function<void(InodeNumber)> unlinked)
+    : volume_(volume), memory_(memory), max_idle_per_shard_(max_idle / 64 + 1), unlinked_(std::move(unlinked)) {}
 
 InodeTable::~InodeTable() = default;
+
+std::unique_ptr<Inode> InodeTable::make(InodeNumber number) const {
+  return std::make_unique<Inode>(number, memory_, volume_.block_size());
+}
+
+InodeRef InodeTable::another(Inode &inode) {
+  MutexLock lock(shard_of(inode.number).mutex);
+  assert(inode.references_ > 0);
+  ++inode.references_;
+  return InodeRef(this, &inode);
+}
+
+bool InodeTable::is_doomed(const Inode &inode) const {
+  MutexLock lock(shard_of(inode.number).mutex);
+  return inode.links_ == 0 && inode.lookups_ == 0;
+}
 
 Result<InodeRef> InodeTable::get(InodeNumber number) {
   Shard &shard = shard_of(number);
@@ -35,7 +52,7 @@ Result<InodeRef> InodeTable::get(InodeNumber number) {
       // Waits for the thread that loads this inode; it ends when its device reads do.
       shard.loaded.wait(shard.mutex);
     }
-    auto inode = std::make_unique<Inode>(number);
+    auto inode = make(number);
     inode->references_ = 1;
     shard.inodes.emplace(number, std::move(inode));
   }
@@ -58,6 +75,7 @@ Result<InodeRef> InodeTable::load(Shard &shard, InodeNumber number) {
   Inode &inode = *found->second;
   inode.links_ = disk->fields.links;
   // Nobody else can use the inode before it is ready.
+  inode.pages.set_size(disk->fields.size);
   [&]() NO_THREAD_SAFETY_ANALYSIS { inode.disk = std::move(*disk); }();
   inode.state_ = Inode::State::ready;
   return InodeRef(this, &inode);
@@ -65,10 +83,11 @@ Result<InodeRef> InodeTable::load(Shard &shard, InodeNumber number) {
 
 InodeRef InodeTable::add(ext4::Inode made) {
   Shard &shard = shard_of(made.number);
-  auto inode = std::make_unique<Inode>(made.number);
+  auto inode = make(made.number);
   inode->references_ = 1;
   inode->links_ = made.fields.links;
   inode->state_ = Inode::State::ready;
+  inode->pages.set_size(made.fields.size);
   [&]() NO_THREAD_SAFETY_ANALYSIS { inode->disk = std::move(made); }();
   MutexLock lock(shard.mutex);
   auto [place, inserted] = shard.inodes.emplace(inode->number, nullptr);
@@ -100,6 +119,7 @@ bool InodeTable::settle(Shard &shard, Inode &inode) {
   if (!inode.idle_) {
     inode.idle_position_ = shard.idle.insert(shard.idle.end(), &inode);
     inode.idle_ = true;
+    inode.write_error.store(0, std::memory_order_relaxed);  // nobody is left to be told
   }
   // Inodes whose times are only in memory wait for the flusher and are passed over.
   auto candidate = shard.idle.begin();

@@ -12,6 +12,7 @@
 #include "base/mutex.h"
 #include "ext4/inode.h"
 #include "ext4/volume.h"
+#include "pagecache/file_cache.h"
 
 #include <array>
 #include <atomic>
@@ -27,11 +28,19 @@ class InodeTable;
 
 class Inode {
 public:
-  explicit Inode(InodeNumber n) : number(n) {}
+  Inode(InodeNumber n, pagecache::FolioMemory &memory, std::uint32_t block_size) : number(n), pages(memory, block_size) {}
 
   const InodeNumber number;
+  // Write-back, and whatever else changes the map of existing data (truncation, fallocate, allocating direct writes),
+  // exclude each other; direct overwrites share it. Taken before `lock`, and held across device writes, which `lock` of
+  // a file with dirty pages never is for long.
+  SharedMutex io{Rank::file_io};
   SharedMutex lock{Rank::inode};
+  // Its size is that of what has been recorded; clients see pages.size().
   ext4::Inode disk GUARDED_BY(lock);
+  pagecache::FileCache pages;
+  // errno of a write-back that lost data: every fsync is told until nobody has the file open any more.
+  std::atomic<int> write_error{0};
   // Data went to the device since the last flush that fsync knows of.
   std::atomic<bool> data_unflushed{false};
   // Times changed in memory only (relatime reads); written with the next change of the inode, by fsync, or when it is evicted.
@@ -39,6 +48,10 @@ public:
 
 private:
   friend class InodeTable;
+  friend class Flusher;
+  enum class Queued : std::uint8_t { no, dirty, lingering };
+  std::atomic<Queued> queued_{Queued::no};  // in the flusher; changed under its mutex
+
   enum class State : std::uint8_t { loading, ready, failed, deleting };
   // Guarded by the shard's mutex.
   State state_ = State::loading;
@@ -74,13 +87,19 @@ private:
 class InodeTable {
 public:
   // `unlinked` receives inodes that are idle and have no links; it must only queue them and call take_for_deletion() later.
-  InodeTable(ext4::Volume &volume, std::size_t max_idle, std::function<void(InodeNumber)> unlinked);
+  // `memory` and `volume` must outlive the table.
+  InodeTable(ext4::Volume &volume, pagecache::FolioMemory &memory, std::size_t max_idle,
+             std::function<void(InodeNumber)> unlinked);
   ~InodeTable();
 
   // The inode, loaded if it is not here. ESTALE while it is being deleted, or when it is free on disk.
   Result<InodeRef> get(InodeNumber number);
   // An inode just made on disk.
   InodeRef add(ext4::Inode made);
+  // One more reference to an inode that the caller holds one of.
+  InodeRef another(Inode &inode);
+  // No name and nobody who could open it: its data is needed by nobody.
+  bool is_doomed(const Inode &inode) const;
 
   void count_lookup(Inode &inode);
   void forget(InodeNumber number, std::uint64_t count);
@@ -115,7 +134,11 @@ private:
   [[nodiscard]] bool settle(Shard &shard, Inode &inode) REQUIRES(shard.mutex);
   static void unidle(Shard &shard, Inode &inode) REQUIRES(shard.mutex);
 
+  const Shard &shard_of(InodeNumber number) const { return shards_[number.value() % shards_.size()]; }
+  std::unique_ptr<Inode> make(InodeNumber number) const;
+
   ext4::Volume &volume_;
+  pagecache::FolioMemory &memory_;
   const std::size_t max_idle_per_shard_;
   const std::function<void(InodeNumber)> unlinked_;
   std::array<Shard, 64> shards_;

@@ -24,13 +24,19 @@ Result<std::unique_ptr<MountedVolume>> MountedVolume::open(device::BlockDevice &
 
 MountedVolume::MountedVolume(std::unique_ptr<Gates> gates, std::unique_ptr<ext4::Volume> volume,
                              const MountedVolumeOptions &options)
-    : gates_(std::move(gates)), volume_(std::move(volume)), options_(options) {
+    : gates_(std::move(gates)), volume_(std::move(volume)), options_(options), memory_(options.memory) {
   reaper_ = std::make_unique<Reaper>([this](InodeNumber number) { destroy(number); });
-  inodes_ = std::make_unique<InodeTable>(*volume_, options.idle_inodes, [this](InodeNumber number) { reaper_->queue(number); });
+  inodes_ = std::make_unique<InodeTable>(*volume_, memory_, options.idle_inodes,
+                                         [this](InodeNumber number) { reaper_->queue(number); });
+  flusher_ = std::make_unique<Flusher>(*inodes_, memory_,
+                                       Flusher::Work{.write_back = [this](Inode &inode) { write_back(inode); },
+                                                     .settle = [this](Inode &inode) { settle(inode); }},
+                                       options.flusher);
 }
 
 MountedVolume::~MountedVolume() {
-  // The reaper's thread uses the table and the volume.
+  // Their threads use the table and the volume; what the flusher lets go of may go to the reaper.
+  flusher_->stop();
   reaper_->stop();
 }
 
@@ -38,16 +44,20 @@ Status MountedVolume::unmount() {
   if (unmounted_) return {};
   unmounted_ = true;
   inodes_->forget_everything();
+  flusher_->release_all();
   reaper_->drain();
   if (is_shut_down()) {
     // Nothing may be written, so there is nothing to end well: the disk stays as the shutdown left it.
+    flusher_->stop();
     reaper_->stop();
     return {};
   }
   Status first = {};
+  if (lost_data_.exchange(false)) first = fail(Error::system(EIO, "data that could not be written was lost"));
   inodes_->for_each_dirty([&](InodeRef inode) {
     if (Status status = store_times(*inode); !status && first) first = status;
   });
+  flusher_->stop();
   reaper_->stop();
   if (Status status = volume_->close(); !status && first) first = status;
   return first;
@@ -61,6 +71,8 @@ void MountedVolume::destroy(InodeNumber number) {
   const outboard::trace::Stopwatch watch;
   Status status;
   {
+    WriteLock io(inode->io);
+    discard_data(*inode);
     WriteLock lock(inode->lock);
     // Read-only: it stays on the orphan list; the next read-write mount deletes it.
     if (!volume_->read_only()) status = ext4::truncate::delete_inode(*volume_, inode->disk);
@@ -75,6 +87,8 @@ void MountedVolume::destroy(InodeNumber number) {
 }
 
 void MountedVolume::reclaim_space() {
+  // Promises are for the worst case; what has been written needs none.
+  flusher_->release_all();
   reaper_->drain();
   if (Status status = volume_->journal().commit_running(); !status)
     log(LogLevel::warning, "commit for want of space: {}", status.error().message());
@@ -83,6 +97,8 @@ void MountedVolume::reclaim_space() {
 Status MountedVolume::sync(NodeId node, bool data_only) {
   TRY(check_running());
   InodeRef inode = TRY(find(node));
+  write_back(*inode);
+  TRY(record_written(*inode));
   if (inode->times_dirty.load() && !data_only) TRY(store_times(*inode));
   jbd2::Tid tid;
   {
@@ -97,22 +113,34 @@ Status MountedVolume::sync(NodeId node, bool data_only) {
   Status status = reported(volume_->journal().commit_and_wait(tid));
   if (status && committed && unflushed) status = reported(volume_->device().flush());
   if (!status) inode->data_unflushed = true;
+  // A shutdown that came meanwhile has thrown away what was dirty; the commit may have succeeded without it.
+  if (status) status = check_running();
   trace::sync_end(inode->number, data_only, tid, status, watch);
-  return status;
+  TRY(std::move(status));
+  if (const int lost = inode->write_error.load(); lost != 0)
+    return fail(Error::system(lost, "data that could not be written was lost").of_inode(inode->number.value()));
+  return {};
 }
 
 Status MountedVolume::sync_all() {
   TRY(check_running());
   if (volume_->read_only()) return volume_->journal().check();
   Status first = {};
+  flusher_->for_each([&](Inode &inode) {
+    write_back(inode);
+    if (Status status = record_written(inode); !status && first) first = status;
+  });
   inodes_->for_each_dirty([&](InodeRef inode) {
     if (Status status = store_times(*inode); !status && first) first = status;
   });
   TRY(first);
   const outboard::trace::Stopwatch watch;
   Status synced = reported(volume_->sync());
+  if (synced) synced = check_running();
   trace::sync_all(synced, watch);
-  return synced;
+  TRY(std::move(synced));
+  if (lost_data_.exchange(false)) return fail(Error::system(EIO, "data that could not be written was lost"));
+  return {};
 }
 
 Result<Statistics> MountedVolume::statistics() {

@@ -2,13 +2,15 @@
 //
 // Every operation: find the inodes in the table (references), lock them (docs/locking.md: several at once in order of
 // number), call one function of ext4, tell the table about links, drop everything. No I/O policy lives here but sync.
-// Files: lifecycle.cc (open, sync, unmount, deletion), shutdown.cc, attributes.cc, names.cc, data.cc, attributes_extended.cc,
-// listing.cc, ioctl.cc.
+// Files: lifecycle.cc (open, sync, unmount, deletion), shutdown.cc, attributes.cc, names.cc, data.cc, write_back.cc,
+// attributes_extended.cc, listing.cc, ioctl.cc.
 #pragma once
 
 #include "device/gated_device.h"
 #include "ext4/volume.h"
+#include "pagecache/folio_memory.h"
 #include "vfs/filesystem.h"
+#include "vfs/flusher.h"
 #include "vfs/inode_table.h"
 #include "vfs/reaper.h"
 
@@ -26,6 +28,8 @@ struct MountedVolumeOptions {
   ext4::VolumeOptions volume;
   AtimePolicy atime = AtimePolicy::relative;
   std::size_t idle_inodes = 16384;  // kept parsed though nobody uses them
+  pagecache::MemoryLimits memory;
+  FlusherOptions flusher;
 };
 
 class MountedVolume final : public Filesystem {
@@ -95,9 +99,7 @@ private:
     TRY(check_running());
     return volume_->check_writable();
   }
-  // shutdown.cc: what the server itself holds dirty, on its way out or thrown away.
-  Status flush_dirty_data();
-  void drop_dirty_data();
+  Status flush_dirty_data();  // shutdown.cc
 
   Result<InodeRef> find(NodeId node);
   // The inode of a file that data operations make sense for; EISDIR, EINVAL otherwise.
@@ -105,7 +107,7 @@ private:
   // The child as the directory says now, referenced. The parent's lock is not held on return.
   Result<InodeRef> child(Inode &directory, std::string_view name);
   Result<Entry> entry_of(Inode &inode);  // counts a lookup
-  Attributes attributes_of(const ext4::Inode &inode) const;
+  Attributes attributes_of(const Inode &inode) const REQUIRES_SHARED(inode.lock);
   Result<Attributes> locked_attributes(Inode &inode) EXCLUDES(inode.lock);
   Result<Entry> make(NodeId parent, std::string_view name, std::uint32_t mode, std::uint64_t device,
                      std::string_view target, const Caller &caller);
@@ -114,6 +116,33 @@ private:
   Status check_not_below(InodeNumber directory, InodeNumber source);
 
   Result<std::size_t> write_once(Inode &inode, std::uint64_t offset, std::span<const std::byte> data, WriteFlags flags);
+  Status check_write(Inode &inode, std::uint64_t offset, std::span<const std::byte> &data, WriteFlags flags) REQUIRES(inode.lock);
+  Result<std::size_t> write_direct(Inode &inode, std::uint64_t offset, std::span<const std::byte> data, WriteFlags flags);
+  Result<bool> overwrite(Inode &inode, std::uint64_t offset, std::span<const std::byte> data);
+
+  // The inode's lock, exclusively, with no page dirty and everything written recorded: the map says it all. Write-back runs
+  // before, again if somebody was quicker; Inode::io is held.
+  class SCOPED_CAPABILITY CleanLock {
+  public:
+    CleanLock(MountedVolume &volume, Inode &inode) ACQUIRE(inode.lock);
+    ~CleanLock() RELEASE();
+    CleanLock(const CleanLock &) = delete;
+    CleanLock &operator=(const CleanLock &) = delete;
+    const Status &status() const { return status_; }  // of the recording
+
+  private:
+    Inode &inode_;
+    Status status_;
+  };
+
+  // write_back.cc. Failures to write data are kept in the inode, not returned.
+  void write_back(Inode &inode) EXCLUDES(inode.io, inode.lock);
+  void write_back_locked(Inode &inode) REQUIRES(inode.io) EXCLUDES(inode.lock);
+  void lose(Inode &inode, ByteRange range, const Error &error) EXCLUDES(inode.lock);
+  void discard_data(Inode &inode) REQUIRES(inode.io) EXCLUDES(inode.lock);
+  void settle(Inode &inode) EXCLUDES(inode.io, inode.lock);
+  Status record_written(Inode &inode) EXCLUDES(inode.io, inode.lock);
+  Status resize(Inode &inode, std::uint64_t size) EXCLUDES(inode.io, inode.lock);
   Status change_ownership_and_mode(Inode &inode, const SetAttributes &changes) REQUIRES(inode.lock);
   Status clear_privileges(Inode &inode, std::uint32_t writer_gid) REQUIRES(inode.lock);
   void touch_atime(Inode &inode);
@@ -139,8 +168,11 @@ private:
   const MountedVolumeOptions options_;
   std::atomic<bool> shut_down_{false};  // set before the gates are shut
   Mutex rename_mutex_{Rank::rename};
+  pagecache::FolioMemory memory_;
   std::unique_ptr<InodeTable> inodes_;
   std::unique_ptr<Reaper> reaper_;
+  std::unique_ptr<Flusher> flusher_;
+  std::atomic<bool> lost_data_{false};  // since the last sync_all: it has to say so
   bool unmounted_ = false;
 };
 

@@ -38,7 +38,7 @@ Result<Entry> MountedVolume::entry_of(Inode &inode) {
   {
     ReadLock lock(inode.lock);
     entry.generation = inode.disk.fields.generation;
-    entry.attributes = attributes_of(inode.disk);
+    entry.attributes = attributes_of(inode);
   }
   inodes_->count_lookup(inode);
   return entry;
@@ -209,6 +209,9 @@ Status MountedVolume::rename(NodeId parent, std::string_view name, NodeId new_pa
     } else if (source->number == old_directory->number || (target && target->number == old_directory->number)) {
       return fail(Error::user(EINVAL));
     }
+
+    // Replacing a file by a new one must not leave an empty one after a crash: the new one's data goes first.
+    if (target && (flags & RENAME_EXCHANGE) == 0) write_back(*source);
 
     LockSet locks{&*old_directory, &*new_directory, &*source, target_inode};
     Result<bool> done = [&]() NO_THREAD_SAFETY_ANALYSIS -> Result<bool> {
