@@ -1,8 +1,12 @@
 #include "device/gated_device.h"
 
+#include "device/trace.h"
+
 #include <algorithm>
 
 namespace outboard::device {
+
+using outboard::trace::Stopwatch;
 
 bool GatedDevice::enter() {
   under_way_.fetch_add(1);
@@ -35,30 +39,65 @@ template <class Change> Status GatedDevice::let_through(const Change &change) {
   return status;
 }
 
+Status GatedDevice::read(std::uint64_t offset, std::span<std::byte> data) {
+  const Stopwatch watch;
+  Status status = lower_.read(offset, data);
+  trace::read(offset, data.size(), status, watch);
+  return status;
+}
+
 Status GatedDevice::write(std::uint64_t offset, std::span<const std::byte> data) {
-  return let_through([&] { return lower_.write(offset, data); });
+  const Stopwatch watch;
+  Status status = let_through([&] { return lower_.write(offset, data); });
+  trace::write(offset, data.size(), status, watch);
+  return status;
 }
 
 Status GatedDevice::write_gather(std::uint64_t offset, std::span<const iovec> pieces) {
-  return let_through([&] { return lower_.write_gather(offset, pieces); });
+  const Stopwatch watch;
+  Status status = let_through([&] { return lower_.write_gather(offset, pieces); });
+  const auto length = [&] {
+    std::uint64_t sum = 0;
+    for (const iovec &piece : pieces) sum += piece.iov_len;
+    return sum;
+  };
+  trace::write(offset, length, status, watch);
+  return status;
 }
 
 Status GatedDevice::flush() {
-  return let_through([&] { return lower_.flush(); });
+  const Stopwatch watch;
+  Status status = let_through([&] { return lower_.flush(); });
+  trace::flush(status, watch);
+  return status;
 }
 
 Status GatedDevice::discard(std::uint64_t offset, std::uint64_t length) {
-  return let_through([&] { return lower_.discard(offset, length); });
+  const Stopwatch watch;
+  Status status = let_through([&] { return lower_.discard(offset, length); });
+  trace::discard(offset, length, status, watch);
+  return status;
 }
 
 Status GatedDevice::zero(std::uint64_t offset, std::uint64_t length) {
-  return let_through([&] { return lower_.zero(offset, length); });
+  const Stopwatch watch;
+  Status status = let_through([&] { return lower_.zero(offset, length); });
+  trace::zero(offset, length, status, watch);
+  return status;
 }
 
 Status GatedDevice::run(std::span<Request> batch) {
+  const Stopwatch watch;
   const auto is_read = [](const Request &request) { return request.op == Request::Op::read; };
-  if (std::ranges::all_of(batch, is_read)) return lower_.run(batch);
-  return let_through([&] { return lower_.run(batch); });
+  Status status = std::ranges::all_of(batch, is_read) ? lower_.run(batch) : let_through([&] { return lower_.run(batch); });
+  const auto first = [&] { return batch.empty() ? 0 : batch.front().offset; };
+  const auto length = [&] {
+    std::uint64_t sum = 0;
+    for (const Request &request : batch) sum += request.data.empty() ? request.length : request.data.size();
+    return sum;
+  };
+  trace::batch(first, length, batch.size(), status, watch);
+  return status;
 }
 
 }  // namespace outboard::device

@@ -1,6 +1,6 @@
 // A device with a gate in front of everything that changes it: once shut, no write, flush, discard or zeroing reaches the
 // device below any more, whoever asks and however late. Reads go on. It lies below the whole file system, so that a shutdown
-// need not find everybody who might still write.
+// need not find everybody who might still write. For the same reason it is where requests to the device are traced.
 #pragma once
 
 #include "base/mutex.h"
@@ -24,7 +24,7 @@ public:
   bool is_shut() const { return shut_.load(); }
 
   const Properties &properties() const override { return lower_.properties(); }
-  Status read(std::uint64_t offset, std::span<std::byte> data) override { return lower_.read(offset, data); }
+  Status read(std::uint64_t offset, std::span<std::byte> data) override;
   Status write(std::uint64_t offset, std::span<const std::byte> data) override;
   Status write_gather(std::uint64_t offset, std::span<const iovec> pieces) override;
   Status flush() override;

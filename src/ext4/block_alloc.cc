@@ -3,6 +3,7 @@
 
 #include "base/log.h"
 #include "ext4/block_alloc_impl.h"
+#include "ext4/trace.h"
 
 #include <algorithm>
 #include <cassert>
@@ -84,6 +85,8 @@ Result<BlockRun> BlockAllocator::Impl::reserve(const BlockGoal &goal, std::uint3
   if (admitted == 0) return fail(Error::user(ENOSPC));
   Result<BlockRun> run = search(goal, admitted);
   unreserve(run ? admitted - run->count : admitted);
+  const BlockRun got = run.value_or(BlockRun{});
+  trace::blocks_reserve(got.start, got.count, want, run);
   return run;
 }
 
@@ -101,6 +104,8 @@ Result<BlockRun> BlockAllocator::reserve_promised(const BlockGoal &goal, std::ui
   move(want, false);
   Result<BlockRun> run = impl_->search(goal, want);
   move(run ? want - run->count : want, true);
+  const BlockRun got = run.value_or(BlockRun{});
+  trace::blocks_reserve(got.start, got.count, want, run);
   return run;
 }
 
@@ -119,6 +124,7 @@ BlockRun BlockAllocator::reserve_ahead(BlockRun run, std::uint32_t want) {
 
 void BlockAllocator::release(BlockRun run) {
   if (run.count == 0) return;
+  trace::blocks_release(run.start, run.count);
   impl_->give_back(run);
   impl_->unreserve(run.count);
 }
@@ -152,6 +158,7 @@ Status BlockAllocator::claim(jbd2::Handle &handle, BlockRun run) {
   groups.finish_blocks(at.group, group, change);
   groups.add_free_blocks(-std::int64_t{run.count});
   impl_->unreserve(run.count);
+  trace::blocks_claim(run.start, run.count, handle.tid());
   return {};
 }
 
@@ -259,6 +266,7 @@ Status BlockAllocator::free(jbd2::Handle &handle, BlockRun run, bool metadata) {
   }));
   if (metadata)
     for (std::uint32_t i = 0; i < run.count; ++i) TRY(handle.revoke(run.start + i));
+  trace::blocks_free(run.start, run.count, handle.tid(), metadata);
   return impl_->each_group(run, [&](GroupNumber group, std::uint32_t bit, std::uint32_t count) {
     return impl_->free_part(handle, group, bit, count);
   });

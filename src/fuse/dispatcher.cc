@@ -1,8 +1,10 @@
 #include "fuse/dispatcher.h"
 
 #include "fuse/directory_reply.h"
+#include "fuse/handlers.h"
 #include "fuse/operation_table.h"
 #include "fuse/shutdown_request.h"
+#include "fuse/trace.h"
 
 #include <cstring>
 #include <unistd.h>
@@ -10,6 +12,15 @@
 namespace outboard::fuse {
 
 void Dispatcher::dispatch(Request &request, Reply &reply) {
+  // Whoever watches is not to see himself looking.
+  if (outboard::trace::on() && handlers::is_trace_control(request)) return carry_out(request, reply);
+  const outboard::trace::Stopwatch watch;
+  trace::request_begin(request.header().unique, request.opcode(), request.node());
+  carry_out(request, reply);
+  trace::request_end(request.header().unique, request.opcode(), request.node(), reply.error(), watch);
+}
+
+void Dispatcher::carry_out(Request &request, Reply &reply) {
   const Operation &op = operation(request.opcode());
   if (!op.answered) reply.suppress();
   if (op.handler == nullptr) {

@@ -50,6 +50,8 @@ public:
   const DispatchOptions &options() const { return options_; }
 
 private:
+  void carry_out(Request &request, Reply &reply);
+
   vfs::Filesystem &filesystem_;
   const DispatchOptions options_;
   RequestCounters counters_;

@@ -55,6 +55,12 @@ void wait_for_end(int process) {
 
 }  // namespace
 
+Outcome<UniqueFd> open_mount_root(const std::string &path) {
+  Outcome<fuse::MountTableEntry> mount = outboard_mount_of(path);
+  if (!mount) return std::unexpected(mount.error());
+  return open_root(*mount);
+}
+
 Outcome<void> sync_mount(const std::string &path) {
   Outcome<fuse::MountTableEntry> mount = outboard_mount_of(path);
   if (!mount) return std::unexpected(mount.error());

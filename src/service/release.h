@@ -1,6 +1,7 @@
 // Talking to a mount's server from outside: sync, unmounting that waits for the disk, and what it has been asked for.
 #pragma once
 
+#include "base/unique_fd.h"
 #include "service/source.h"
 #include "vfs/filesystem.h"
 
@@ -8,6 +9,9 @@
 #include <vector>
 
 namespace outboard::service {
+
+// The root of the mount that holds `path`, for the control ioctls of vfs/control.h.
+Outcome<UniqueFd> open_mount_root(const std::string &path);
 
 // Everything written to the mount that holds `path` is durable when this succeeds.
 Outcome<void> sync_mount(const std::string &path);

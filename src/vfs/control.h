@@ -3,6 +3,8 @@
 // Answered by the transport for root and for the user who mounted, nobody else (EPERM).
 #pragma once
 
+#include "base/trace_ring.h"
+
 #include <cstddef>
 #include <cstdint>
 #include <sys/ioctl.h>
@@ -34,8 +36,22 @@ inline constexpr std::uint32_t kControlSync = _IO(kControlMagic, 1);
 // As EXT4_IOC_SHUTDOWN below, but with the flags where the protocol carries them.
 inline constexpr std::uint32_t kControlShutdown = _IOW(kControlMagic, 3, std::uint32_t);
 inline constexpr std::uint32_t kControlIdentify = _IOR(kControlMagic, 2, ControlIdentity);
-inline constexpr std::uint32_t kControlRequests = _IOR(kControlMagic, 3, ControlRequests);
+inline constexpr std::uint32_t kControlRequests = _IOR(kControlMagic, 7, ControlRequests);
 
+
+// Tracing (docs/tracing.md): begin recording the layers whose bits are set (EBUSY: somebody else is); take what there is,
+// again and again, at least every few seconds (ESTALE: recording has ended); end.
+struct ControlTraceBatch {
+  std::uint64_t now_ns;  // the server's CLOCK_MONOTONIC, before it looked
+  std::uint64_t lost;    // records, since the beginning
+  std::uint32_t count;
+  std::uint32_t padding;
+  outboard::trace::Record records[292];  // as many as the number of an ioctl can say
+};
+static_assert(sizeof(ControlTraceBatch) < 1 << 14);
+inline constexpr std::uint32_t kControlTraceStart = _IOW(kControlMagic, 4, std::uint32_t);
+inline constexpr std::uint32_t kControlTraceTake = _IOR(kControlMagic, 5, ControlTraceBatch);
+inline constexpr std::uint32_t kControlTraceStop = _IO(kControlMagic, 6);
 
 // ext4's own, on any file or directory, also for root and the user who mounted only. Its number says that the kernel
 // gives the caller an answer, while in truth the caller hands in a word of kGoing...

@@ -1,6 +1,7 @@
 #include "vfs/inode_table.h"
 
 #include "ext4/inode_alloc.h"
+#include "vfs/trace.h"
 
 #include <algorithm>
 #include <cassert>
@@ -59,10 +60,12 @@ Result<InodeRef> InodeTable::get(InodeNumber number) {
 }
 
 Result<InodeRef> InodeTable::load(Shard &shard, InodeNumber number) {
+  const outboard::trace::Stopwatch watch;
   Result<ext4::Inode> disk = volume_.inodes().load(number);
   // Deleted ones keep their mode.
   if (disk && (disk->fields.mode == 0 || disk->fields.links == 0))
     disk = fail(Error::user(ESTALE, "inode is not in use").of_inode(number.value()));
+  trace::inode_load(number, disk, watch);
   MutexLock lock(shard.mutex);
   auto found = shard.inodes.find(number);
   assert(found != shard.inodes.end());
@@ -132,6 +135,7 @@ std::optional<InodeNumber> InodeTable::settle(Shard &shard, Inode &inode) {
     unidle(shard, old);
     // Off the list, so that it is told once; idle again when the reaper has written it.
     if (old.times_dirty.load(std::memory_order_relaxed)) return old.number;
+    trace::inode_evict(old.number);
     shard.inodes.erase(old.number);
   }
   return std::nullopt;

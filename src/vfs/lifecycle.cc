@@ -3,6 +3,7 @@
 #include "ext4/inode_alloc.h"
 #include "ext4/truncate.h"
 #include "vfs/mounted_volume.h"
+#include "vfs/trace.h"
 
 namespace outboard::vfs {
 
@@ -73,6 +74,7 @@ void MountedVolume::destroy(InodeRef inode) {
   const InodeNumber number = inode->number;
   // Nobody may be given the number before its object has left the table.
   volume_->inodes().hold_number(number);
+  const outboard::trace::Stopwatch watch;
   Status status;
   {
     WriteLock io(inode->io);
@@ -83,6 +85,7 @@ void MountedVolume::destroy(InodeRef inode) {
   }
   inodes_->drop_deleted(std::move(inode));
   volume_->inodes().release_number(number);
+  trace::inode_reap(number, status, watch);
   if (!status) {
     log(LogLevel::error, "inode {}: not deleted: {}", number.value(), status.error().message());
     if (!status.error().is(EROFS) && !is_shut_down()) volume_->report_error(status.error());
@@ -108,12 +111,17 @@ Status MountedVolume::sync(NodeId node, bool data_only) {
     ReadLock lock(inode->lock);
     tid = data_only ? inode->disk.datasync_tid : inode->disk.sync_tid;
   }
+  const outboard::trace::Stopwatch watch;
+  trace::sync_begin(inode->number, data_only, tid);
   // Cleared before the flush: a write that comes during it sets it again.
   const bool unflushed = inode->data_unflushed.exchange(false);
   const bool committed = !jbd2::tid_before(volume_->journal().committed_tid(), tid);
   Status status = reported(volume_->journal().commit_and_wait(tid));
   if (status && committed && unflushed) status = reported(volume_->device().flush());
   if (!status) inode->data_unflushed = true;
+  // A shutdown that came meanwhile has thrown away what was dirty; the commit may have succeeded without it.
+  if (status) status = check_running();
+  trace::sync_end(inode->number, data_only, tid, status, watch);
   TRY(std::move(status));
   if (const int lost = inode->write_error.load(); lost != 0)
     return fail(Error::system(lost, "data that could not be written was lost").of_inode(inode->number.value()));
@@ -132,7 +140,11 @@ Status MountedVolume::sync_all() {
     if (Status status = store_times(*inode); !status && first) first = status;
   });
   TRY(first);
-  TRY(reported(volume_->sync()));
+  const outboard::trace::Stopwatch watch;
+  Status synced = reported(volume_->sync());
+  if (synced) synced = check_running();
+  trace::sync_all(synced, watch);
+  TRY(std::move(synced));
   if (lost_data_.exchange(false)) return fail(Error::system(EIO, "data that could not be written was lost"));
   return {};
 }

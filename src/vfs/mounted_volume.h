@@ -101,9 +101,7 @@ private:
     TRY(check_running());
     return volume_->check_writable();
   }
-  // shutdown.cc: what the server itself holds dirty, on its way out or thrown away.
-  Status flush_dirty_data();
-  void drop_dirty_data();
+  Status flush_dirty_data();  // shutdown.cc
 
   Result<InodeRef> find(NodeId node);
   // The inode of a file that data operations make sense for; EISDIR, EINVAL otherwise.

@@ -5,6 +5,7 @@
 // as in any crash; from there on nobody can, neither a late thread nor unmount() nor the record of an abort.
 #include "base/log.h"
 #include "vfs/mounted_volume.h"
+#include "vfs/trace.h"
 
 #include <chrono>
 
@@ -26,16 +27,17 @@ const char *name_of(ShutdownMode mode) {
 
 }  // namespace
 
-// Data is on the device before its WRITE is answered, so what is dirty in the server is metadata and times. Data that is
-// held back for writing (a page cache) belongs here and into drop_dirty_data(), and nowhere else in a shutdown.
+// What the server holds back: dirty pages, what delayed allocation has put off, times, the running transaction.
+//
+// What is dirty afterwards is dropped by whoever comes to write it back (write_back() sees the shutdown), the flusher
+// within its delay: so nobody here waits for a file whose write-back is stuck in the device.
 Status MountedVolume::flush_dirty_data() { return sync_all(); }
-
-void MountedVolume::drop_dirty_data() {}
 
 // Holds no lock: while one shutdown waits for a device that does not answer, another (`now`) cuts it short.
 Status MountedVolume::shutdown(ShutdownMode mode) {
   if (gates_->main.is_shut()) return {};
   log(LogLevel::warning, "shutdown asked for, {}", name_of(mode));
+  trace::shutdown(mode);
   if (mode == ShutdownMode::flush) {
     Status flushed = flush_dirty_data();
     if (!flushed && !is_shut_down()) return flushed;
@@ -48,7 +50,6 @@ Status MountedVolume::shutdown(ShutdownMode mode) {
   bool ended = true;
   if (gates_->journal) ended = gates_->journal->shut(deadline);
   ended = gates_->main.shut(deadline) && ended;
-  drop_dirty_data();
   if (!ended) log(LogLevel::warning, "shutdown: what the device was given before has not ended yet");
   return {};
 }
