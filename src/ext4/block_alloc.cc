@@ -25,7 +25,8 @@ BlockAllocator::Impl::Impl(Volume &v) : volume(v), groups(v.groups()), root_bloc
 
 std::uint64_t BlockAllocator::Impl::room(Kept kept) const {
   std::uint64_t taken = reserved + promised;
-  if (kept != Kept::nothing) taken += metadata_blocks;
+  if (kept != Kept::data_promises) taken += promised_map;
+  if (kept == Kept::for_metadata || kept == Kept::for_root) taken += metadata_blocks;
   if (kept == Kept::for_root) taken += root_blocks;
   const std::uint64_t free = groups.free_blocks();
   return free > taken ? free - taken : 0;
@@ -44,18 +45,19 @@ void BlockAllocator::Impl::unreserve(std::uint32_t count) {
   reserved -= count;
 }
 
-Status BlockAllocator::promise(std::uint64_t blocks, bool keep_for_root) {
+Status BlockAllocator::promise(std::uint64_t blocks, Use use, bool keep_for_root) {
   MutexLock guard(impl_->counters);
   const std::uint64_t room = impl_->room(keep_for_root ? Kept::for_root : Kept::for_metadata);
   if (blocks > room) return fail(Error::user(ENOSPC));
-  impl_->promised += blocks;
+  (use == Use::map ? impl_->promised_map : impl_->promised) += blocks;
   return {};
 }
 
-void BlockAllocator::withdraw(std::uint64_t blocks) {
+void BlockAllocator::withdraw(std::uint64_t blocks, Use use) {
   MutexLock guard(impl_->counters);
-  assert(blocks <= impl_->promised);
-  impl_->promised -= blocks;
+  std::uint64_t &promised = use == Use::map ? impl_->promised_map : impl_->promised;
+  assert(blocks <= promised);
+  promised -= blocks;
 }
 
 std::uint64_t BlockAllocator::free_blocks() const {
@@ -162,8 +164,8 @@ Status BlockAllocator::claim(jbd2::Handle &handle, BlockRun run) {
   return {};
 }
 
-Result<BlockNumber> BlockAllocator::allocate(jbd2::Handle &handle, const BlockGoal &goal) {
-  const BlockRun run = TRY(impl_->reserve(goal, 1, Kept::nothing));
+Result<BlockNumber> BlockAllocator::allocate(jbd2::Handle &handle, const BlockGoal &goal, bool promised) {
+  const BlockRun run = TRY(impl_->reserve(goal, 1, promised ? Kept::data_promises : Kept::nothing));
   Status claimed = claim(handle, run);
   if (!claimed) {
     release(run);

@@ -128,8 +128,7 @@ Result<Mapping> Mapper::allocate(const FileMapping &hole) {
     if (is_promised) delayed::withdraw(volume_, inode_, first, first + run.count);
   } else if (is_promised) {
     delayed::release_ahead(volume_, inode_);
-    run = TRY(volume_.blocks().reserve_promised(goal, want));
-    delayed::fulfilled(volume_, inode_, first, run.count);
+    run = TRY(delayed::reserve(volume_, inode_, goal, first, want));
   } else {
     delayed::release_ahead(volume_, inode_);
     run = TRY(growth::reserve(volume_, goal, want, !may_use_reserved_));
@@ -194,6 +193,7 @@ Status Mapper::end(ByteRange range, std::uint64_t moved, Operation operation, co
   }
   if (from > 0) volume_.blocks().release({run.start, from});
   if (to < run.count) volume_.blocks().release({run.start + to, run.count - to});
+  delayed::recorded(volume_, inode_);
   return {};
 }
 

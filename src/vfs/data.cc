@@ -172,7 +172,7 @@ Result<std::size_t> MountedVolume::copy_range(NodeId from, std::uint64_t from_of
     // What the source has now: a copy to behind the end of the same file makes more of it, piece by piece.
     InodeRef source = TRY(find_file(from));
     ReadLock lock(source->lock);
-    const std::uint64_t size = source->disk.fields.size;
+    const std::uint64_t size = source->pages.size();
     if (from_offset >= size) return std::size_t{0};
     length = static_cast<std::size_t>(std::min<std::uint64_t>(length, size - from_offset));
   }

@@ -210,7 +210,8 @@ protected:
 
 TEST_F(TableTest, IdleInodesAreBoundedAndTheLeastRecentlyUsedGo) {
   const std::size_t bound = 128;
-  InodeTable table(image_->volume(), bound, [](InodeNumber) { FAIL() << "nothing was unlinked"; });
+  pagecache::FolioMemory memory;
+  InodeTable table(image_->volume(), memory, bound, [](InodeNumber) { FAIL() << "nothing was unlinked"; });
   for (const InodeNumber number : numbers_) EXPECT_OK(table.get(number));
   EXPECT_LE(table.size(), bound + kShards);
   EXPECT_GE(table.size(), bound);
@@ -231,7 +232,8 @@ TEST_F(TableTest, IdleInodesAreBoundedAndTheLeastRecentlyUsedGo) {
 }
 
 TEST_F(TableTest, OneObjectForANumberAtATime) {
-  InodeTable table(image_->volume(), 64, [](InodeNumber) {});
+  pagecache::FolioMemory memory;
+  InodeTable table(image_->volume(), memory, 64, [](InodeNumber) {});
   auto one = table.get(numbers_[0]), other = table.get(numbers_[0]);
   ASSERT_OK(one);
   ASSERT_OK(other);
@@ -240,7 +242,8 @@ TEST_F(TableTest, OneObjectForANumberAtATime) {
 
 TEST_F(TableTest, UnlinkedInodesAreToldOnceTheyAreIdleAndTakenOnlyThen) {
   std::vector<InodeNumber> told;
-  InodeTable table(image_->volume(), 64, [&](InodeNumber number) { told.push_back(number); });
+  pagecache::FolioMemory memory;
+  InodeTable table(image_->volume(), memory, 64, [&](InodeNumber number) { told.push_back(number); });
   {
     auto inode = table.get(numbers_[0]);
     ASSERT_OK(inode);
@@ -263,7 +266,8 @@ TEST_F(TableTest, UnlinkedInodesAreToldOnceTheyAreIdleAndTakenOnlyThen) {
 }
 
 TEST_F(TableTest, ANameBeforeTheReaperCameKeepsTheInode) {
-  InodeTable table(image_->volume(), 64, [](InodeNumber) {});
+  pagecache::FolioMemory memory;
+  InodeTable table(image_->volume(), memory, 64, [](InodeNumber) {});
   { table.note_links(**table.get(numbers_[0]), 0); }
   { table.note_links(**table.get(numbers_[0]), 1); }
   EXPECT_FALSE(table.take_for_deletion(numbers_[0]));
