@@ -10,8 +10,8 @@ namespace outboard::bench {
 
 class ExtentList final : public iomap::MappingSource {
 public:
-  // `count` extents of `length` bytes each, one behind the other in the file, never so on the device: in pairs that have
-  // changed places.
+  // `count` extents of `length` bytes each, one behind the other in the file, never so on the device: in pairs that
+  // have changed places.
   ExtentList(std::uint64_t count, std::uint64_t length) {
     for (std::uint64_t n = 0; n < count; ++n)
       extents_.push_back({iomap::MappingType::mapped, 0, n * length, length, (n ^ 1) * length, sequence, {}});

@@ -1,5 +1,5 @@
-// What a look-up in the mapping cache costs: hit and miss, in inodes of 1 to 2000 entries, by one thread and by several on one
-// inode.
+// What a look-up in the mapping cache costs: hit and miss, in inodes of 1 to 2000 entries, by one thread and by several
+// on one inode.
 #include "iomap/mapping_cache.h"
 
 #include <benchmark/benchmark.h>

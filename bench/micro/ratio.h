@@ -1,8 +1,8 @@
 // Two ways of doing one thing, measured in one run and printed as a ratio.
 //
-// Benchmarks are named "what/off" and "what/on" and set items_processed; threads are part of what is compared. Rounds of both
-// are interleaved at random, several of them, and medians compared. Two ratios: of rates (what a client sees; on a busy machine it
-// is mostly the machine) and of the processor's time for one item (what the code costs).
+// Benchmarks are named "what/off" and "what/on" and set items_processed; threads are part of what is compared. Rounds
+// of both are interleaved at random, several of them, and medians compared. Two ratios: of rates (what a client sees;
+// on a busy machine it is mostly the machine) and of the processor's time for one item (what the code costs).
 #pragma once
 
 #include <benchmark/benchmark.h>
@@ -34,8 +34,9 @@ public:
                "off, cpu", "on, cpu", "on/off");
     for (const auto &[what, row] : rows_)
       if (row.on.rate > 0 && row.off.rate > 0)
-        fmt::print("{:<16} {:>7} {:>12.0f} {:>12.0f} {:>7.2f} {:>6.0f} ns {:>6.0f} ns {:>7.2f}\n", what.first, what.second,
-                   row.off.rate, row.on.rate, row.on.rate / row.off.rate, row.off.cpu, row.on.cpu, row.on.cpu / row.off.cpu);
+        fmt::print("{:<16} {:>7} {:>12.0f} {:>12.0f} {:>7.2f} {:>6.0f} ns {:>6.0f} ns {:>7.2f}\n", what.first,
+                   what.second, row.off.rate, row.on.rate, row.on.rate / row.off.rate, row.off.cpu, row.on.cpu,
+                   row.on.cpu / row.off.cpu);
   }
 
 private:

@@ -1,6 +1,6 @@
 // The short path on and off: random 4 KiB reads of one file, by 1, 32 and 256 threads at once, each as vfs does it (the
-// inode's lock held shared). Off: the ordinary path, with the mapping cache. Over memory, over a file on tmpfs, and over a device
-// that does nothing, which leaves the path itself.
+// inode's lock held shared). Off: the ordinary path, with the mapping cache. Over memory, over a file on tmpfs, and
+// over a device that does nothing, which leaves the path itself.
 #include "device/file_device.h"
 #include "device/memory_device.h"
 #include "iomap/buffered.h"
@@ -62,8 +62,8 @@ void read_at_random(benchmark::State &state, File &file, bool on) {
     const std::uint64_t offset = random() % (kFileBytes / kReadBytes) * kReadBytes;
     ReadLock lock(file.lock);
     if (on) {
-      const auto got = iomap::short_read(file.mapping_cache, {file.mappings, file.extents.sequence, file.cache}, file.device,
-                                         offset, page->bytes);
+      const auto got = iomap::short_read(file.mapping_cache, {file.mappings, file.extents.sequence, file.cache},
+                                         file.device, offset, page->bytes);
       if (!got || got->value_or(0) != kReadBytes) return state.SkipWithError("not short");
     } else {
       iomap::CachedSource source(file.extents, file.mapping_cache, file.mappings, file.extents.sequence);
@@ -93,7 +93,8 @@ Status fill(device::BlockDevice &device) {
 // A file without a name on tmpfs.
 Result<std::unique_ptr<device::FileDevice>> file_on_tmpfs() {
   UniqueFd file(::open("/dev/shm", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600));
-  if (!file || ::ftruncate(file.get(), static_cast<off_t>(kFileBytes)) != 0) return fail(Error::system(errno, "file on tmpfs"));
+  if (!file || ::ftruncate(file.get(), static_cast<off_t>(kFileBytes)) != 0)
+    return fail(Error::system(errno, "file on tmpfs"));
   return device::FileDevice::adopt(std::move(file), {});
 }
 

@@ -8,11 +8,11 @@
 namespace outboard {
 namespace {
 
-using Run = IntervalSet::Run;
+using Piece = IntervalSet::Run;
 
-std::vector<Run> runs_of(const IntervalSet &set) {
-  std::vector<Run> out;
-  for (Run run = set.at_or_after(0); !run.empty(); run = set.at_or_after(run.end)) out.push_back(run);
+std::vector<Piece> runs_of(const IntervalSet &set) {
+  std::vector<Piece> out;
+  for (Piece run = set.at_or_after(0); !run.empty(); run = set.at_or_after(run.end)) out.push_back(run);
   return out;
 }
 
@@ -22,11 +22,11 @@ TEST(IntervalSetTest, NeighboursAndOverlapsMerge) {
   set.add(30, 40);
   EXPECT_EQ(set.runs(), 2u);
   set.add(20, 30);
-  EXPECT_EQ(runs_of(set), (std::vector<Run>{{10, 40}}));
+  EXPECT_EQ(runs_of(set), (std::vector<Piece>{{10, 40}}));
   set.add(5, 12);
   set.add(35, 45);
   set.add(15, 16);
-  EXPECT_EQ(runs_of(set), (std::vector<Run>{{5, 45}}));
+  EXPECT_EQ(runs_of(set), (std::vector<Piece>{{5, 45}}));
   set.add(0, 100);
   EXPECT_EQ(set.count(), 100u);
   set.add(7, 7);
@@ -40,7 +40,7 @@ TEST(IntervalSetTest, RemovalCutsRunsAndCountsWhatLeft) {
   EXPECT_EQ(set.remove(15, 16), 1u);
   EXPECT_EQ(set.remove(15, 16), 0u);
   EXPECT_EQ(set.remove(18, 33), 5u);
-  EXPECT_EQ(runs_of(set), (std::vector<Run>{{10, 15}, {16, 18}, {33, 40}}));
+  EXPECT_EQ(runs_of(set), (std::vector<Piece>{{10, 15}, {16, 18}, {33, 40}}));
   EXPECT_EQ(set.remove(0, ~std::uint64_t{0}), 14u);
   EXPECT_TRUE(set.empty());
   EXPECT_EQ(set.count(), 0u);
@@ -52,7 +52,7 @@ TEST(IntervalSetTest, TheHighestNumbersAreOrdinary) {
   IntervalSet set;
   set.add(kMost - 5, kMost);
   EXPECT_EQ(set.overlap(0, kMost), 5u);
-  EXPECT_EQ(set.at_or_after(kMost - 2), (Run{kMost - 2, kMost}));
+  EXPECT_EQ(set.at_or_after(kMost - 2), (Piece{kMost - 2, kMost}));
   EXPECT_EQ(set.remove(kMost - 1, kMost), 1u);
 }
 
@@ -76,13 +76,13 @@ TEST(IntervalSetTest, RandomChangesAgreeWithASetOfNumbers) {
                 static_cast<std::uint64_t>(std::distance(model.lower_bound(first), model.lower_bound(end))));
       std::set<std::uint64_t> numbers;
       std::uint64_t last_end = ~std::uint64_t{0};
-      for (const Run &run : runs_of(set)) {
+      for (const Piece &run : runs_of(set)) {
         ASSERT_NE(run.first, last_end);  // or they would be one run
         last_end = run.end;
         for (std::uint64_t n = run.first; n < run.end; ++n) numbers.insert(n);
       }
       ASSERT_EQ(numbers, model);
-      const Run next = set.at_or_after(first);
+      const Piece next = set.at_or_after(first);
       const auto model_next = model.lower_bound(first);
       ASSERT_EQ(next.empty(), model_next == model.end());
       if (!next.empty()) {

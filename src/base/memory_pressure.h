@@ -47,12 +47,13 @@ struct PressureTrigger {
   std::chrono::microseconds stall{200'000};
   std::chrono::microseconds window{2'000'000};
 };
-// The kernel's: memory.pressure of our control group (v2) where there is one, else the system's /proc/pressure/memory. Opens
-// files, so it is made before a sandbox closes. ENOENT or EOPNOTSUPP when the kernel has none, EACCES, EINVAL for a trigger it
-// does not take.
+// The kernel's: memory.pressure of our control group (v2) where there is one, else the system's /proc/pressure/memory.
+// Opens files, so it is made before a sandbox closes. ENOENT or EOPNOTSUPP when the kernel has none, EACCES, EINVAL for
+// a trigger it does not take.
 Result<std::unique_ptr<PressureSource>> open_pressure_source(const PressureTrigger &trigger = {});
 // The same from one file that speaks PSI.
-Result<std::unique_ptr<PressureSource>> open_pressure_file(const std::string &path, const PressureTrigger &trigger = {});
+Result<std::unique_ptr<PressureSource>> open_pressure_file(const std::string &path,
+                                                           const PressureTrigger &trigger = {});
 // For a kernel without: only the own limit counts.
 Result<std::unique_ptr<PressureSource>> no_pressure_source();
 
@@ -66,7 +67,8 @@ struct MemoryPressureOptions {
 
 class MemoryPressure {
 public:
-  using Shrinker = std::function<std::size_t(std::size_t bytes)>;  // frees about so much if it can; returns what it freed
+  // Frees about so many bytes if it can; returns what it freed.
+  using Shrinker = std::function<std::size_t(std::size_t bytes)>;
 
   MemoryPressure(std::unique_ptr<PressureSource> source, MemoryPressureOptions options);
   ~MemoryPressure();  // no shrinker is called any more; every registration is gone

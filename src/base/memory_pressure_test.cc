@@ -81,7 +81,8 @@ protected:
 
 TEST_F(MemoryPressureThreads, TheCheapestGoesFirstAndNoMoreThanIsNeeded) {
   MemoryPressure pressure(std::move(owned), {.step = 100, .usage = {}});
-  Holder buffers{"buffers", 1000, &calls}, spare{"spare", 60, &calls}, mappings{"mappings", 90, &calls}, more{"more", 5, &calls};
+  Holder buffers{"buffers", 1000, &calls}, spare{"spare", 60, &calls}, mappings{"mappings", 90, &calls},
+      more{"more", 5, &calls};
   const auto first = add(pressure, ShrinkCost::reread, buffers);
   const auto second = add(pressure, ShrinkCost::rebuilt, mappings);
   const auto third = add(pressure, ShrinkCost::spare, spare);

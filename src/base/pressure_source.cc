@@ -15,7 +15,8 @@ namespace {
 
 class PolledPressure final : public PressureSource {
 public:
-  PolledPressure(UniqueFd pressure, UniqueFd interrupted) : pressure_(std::move(pressure)), interrupted_(std::move(interrupted)) {}
+  PolledPressure(UniqueFd pressure, UniqueFd interrupted)
+      : pressure_(std::move(pressure)), interrupted_(std::move(interrupted)) {}
 
   Event wait(std::optional<std::chrono::milliseconds> timeout) override {
     using Clock = std::chrono::steady_clock;
@@ -71,7 +72,8 @@ Result<std::unique_ptr<PressureSource>> open_pressure_file(const std::string &pa
   if (!file) return fail(Error::system(errno, "open a file of pressure stall information"));
   const std::string line = fmt::format("some {} {}", trigger.stall.count(), trigger.window.count());
   // With its terminating zero, as the kernel's documentation has it.
-  if (::write(file.get(), line.c_str(), line.size() + 1) < 0) return fail(Error::system(errno, "set a trigger for memory pressure"));
+  if (::write(file.get(), line.c_str(), line.size() + 1) < 0)
+    return fail(Error::system(errno, "set a trigger for memory pressure"));
   return make_source(std::move(file));
 }
 

@@ -1,9 +1,9 @@
 // Submission and completion of one request meet: whoever comes second finishes it.
 //
-// Once a request has been handed to a device, its completion may run on another thread before submit() has returned, and
-// may not free or reuse the request while the submitting side still touches it. So both sides say when they are through,
-// each exactly once, and exactly one of them, the later one, is told to finish. What either side wrote before its call
-// is visible to the one that finishes.
+// Once a request has been handed to a device, its completion may run on another thread before submit() has returned,
+// and may not free or reuse the request while the submitting side still touches it. So both sides say when they are
+// through, each exactly once, and exactly one of them, the later one, is told to finish. What either side wrote before
+// its call is visible to the one that finishes.
 //
 //        idle --submitted()--> submitted --completed(): true--> both
 //        idle --completed()--> completed --submitted(): true--> both

@@ -37,7 +37,8 @@ Result<Mapping> CachedSource::begin(ByteRange range, Operation operation) {
   inner_has_round_ = true;
   // Only what is true now, and an answer to the question: the rest is for the engine to refuse. What is a hole to a
   // `zero` is one to a read. What `write` and `delay` answer may not be recorded yet, however plain it looks.
-  const bool changes_nothing = operation == Operation::read || operation == Operation::report || operation == Operation::zero;
+  const bool changes_nothing =
+      operation == Operation::read || operation == Operation::report || operation == Operation::zero;
   const bool covers = mapping.offset <= range.offset && range.offset - mapping.offset < mapping.length;
   if (changes_nothing && covers && mapping.cookie == sequence_) cache_.upsert(mappings_, mapping);
   return mapping;

@@ -16,7 +16,8 @@
 //                       become read-only, settle a promise) does not happen then: the caller sees to it
 //
 // A round that was answered from the cache has no end() inside: its begin() provided nothing that could be taken back.
-// ioend(), prepare(), commit(), fetch() and is_current() always go through: they speak of the mapping, not of the round.
+// ioend(), prepare(), commit(), fetch() and is_current() always go through: they speak of the mapping, not of the
+// round.
 #pragma once
 
 #include "iomap/mapping_cache.h"
@@ -31,12 +32,15 @@ public:
   CachedSource(MappingSource &inner, MappingCache &cache, InodeMappings &mappings, const std::uint64_t &sequence,
                Overwrites overwrites = Overwrites::asked)
       : inner_(inner), cache_(cache), mappings_(mappings), sequence_(sequence), overwrites_(overwrites) {}
-  CachedSource(MappingSource &, MappingCache &, InodeMappings &, const std::uint64_t &&, Overwrites = Overwrites::asked) = delete;
+  CachedSource(MappingSource &, MappingCache &, InodeMappings &, const std::uint64_t &&,
+               Overwrites = Overwrites::asked) = delete;
 
   Result<Mapping> begin(ByteRange range, Operation operation) override;
   Status end(ByteRange range, std::uint64_t moved, Operation operation, const Mapping &mapping) override;
   Status ioend(ByteRange written, const Mapping &mapping) override { return inner_.ioend(written, mapping); }
-  Result<std::span<std::byte>> prepare(ByteRange block, const Mapping &mapping) override { return inner_.prepare(block, mapping); }
+  Result<std::span<std::byte>> prepare(ByteRange block, const Mapping &mapping) override {
+    return inner_.prepare(block, mapping);
+  }
   Status commit(ByteRange block, const Mapping &mapping) override { return inner_.commit(block, mapping); }
   Status fetch(std::uint64_t offset, std::span<std::byte> into, const Mapping &mapping) override {
     return inner_.fetch(offset, into, mapping);

@@ -26,7 +26,8 @@ public:
     Mapping mapping = TRY(toy.begin(range, operation));
     mapping.cookie = sequence;
     if (mapping.type == MappingType::delalloc) promised = true;
-    else if (promised && mapping.type == MappingType::hole && operation == Operation::report) mapping.type = MappingType::delalloc;
+    else if (promised && mapping.type == MappingType::hole && operation == Operation::report)
+      mapping.type = MappingType::delalloc;
     return mapping;
   }
   Status ioend(ByteRange written, const Mapping &mapping) override {
@@ -47,7 +48,8 @@ class CachedSourceTest : public ::testing::TestWithParam<Overwrites> {
 protected:
   CachedSourceTest() {
     const std::vector<std::byte> garbage(64 * 1024, std::byte{0xEE});
-    for (std::uint64_t at = 0; at < device.properties().size; at += garbage.size()) EXPECT_OK(device.write(at, garbage));
+    for (std::uint64_t at = 0; at < device.properties().size; at += garbage.size())
+      EXPECT_OK(device.write(at, garbage));
   }
   std::vector<std::byte> read_all(std::size_t size) {
     std::vector<std::byte> bytes(size, std::byte{0x77});

@@ -25,7 +25,8 @@ InodeMappings::~InodeMappings() {
 MappingCache::~MappingCache() { assert(bytes() == 0); }
 
 MappingCache::Shard &MappingCache::shard_of(const InodeMappings &inode) {
-  // Objects of one size lie at multiples of it: the upper bits of a product are spread where the address's low bits are not.
+  // Objects of one size lie at multiples of it: the upper bits of a product are spread where the address's low bits are
+  // not.
   const std::uint64_t mixed = reinterpret_cast<std::uintptr_t>(&inode) * std::uint64_t{0x9E3779B97F4A7C15};
   static_assert(kShards == 64);
   return shards_[mixed >> 58];
@@ -89,7 +90,8 @@ void MappingCache::place(InodeMappings &inode, Entry entry) {
   std::size_t count = 0, middle = 0;
   if (first != last && first->offset < entry.offset) {
     const Entry head = first->part(first->offset, entry.offset);
-    if (head.continued_by(entry)) entry = {head.offset, head.length + entry.length, head.address, entry.flags, entry.type};
+    if (head.continued_by(entry))
+      entry = {head.offset, head.length + entry.length, head.address, entry.flags, entry.type};
     else kept[count++] = head;
   }
   middle = count++;
@@ -110,11 +112,13 @@ void MappingCache::place(InodeMappings &inode, Entry entry) {
   const std::ptrdiff_t at = first - entries.begin();
   if (entries.size() + (count - gap) > entries.capacity())
     entries.reserve(std::min(kMostEntries, std::max(entries.size() + (count - gap), entries.capacity() * 2)));
-  entries.insert(entries.begin() + at + common, kept.begin() + common, kept.begin() + static_cast<std::ptrdiff_t>(count));
+  entries.insert(entries.begin() + at + common, kept.begin() + common,
+                 kept.begin() + static_cast<std::ptrdiff_t>(count));
 }
 
 void MappingCache::upsert(InodeMappings &inode, const Mapping &mapping) {
-  const bool kept = mapping.type == MappingType::hole || mapping.type == MappingType::mapped || mapping.type == MappingType::unwritten;
+  const bool kept = mapping.type == MappingType::hole || mapping.type == MappingType::mapped ||
+                    mapping.type == MappingType::unwritten;
   if (!kept || (mapping.flags & kFresh) != 0 || mapping.length == 0 || mapping.length > ~mapping.offset) return;
   const bool has_address = mapping.type != MappingType::hole;
   if (has_address && mapping.length > ~mapping.address) return;

@@ -94,7 +94,8 @@ private:
   static constexpr std::size_t kShards = 64;
   struct alignas(64) Shard {
     mutable Mutex mutex{Rank::leaf};
-    InodeMappings *hand GUARDED_BY(mutex) = nullptr;  // a ring: the clock's hand looks here next, newcomers stand behind it
+    // A ring: the clock's hand looks here next, newcomers stand behind it.
+    InodeMappings *hand GUARDED_BY(mutex) = nullptr;
     Counters counters GUARDED_BY(mutex);
   };
   static_assert(sizeof(Entry) == kBytesPerEntry);

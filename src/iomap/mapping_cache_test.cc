@@ -150,7 +150,8 @@ public:
     for (std::uint64_t at = mapping.offset; at < mapping.end(); at += kBlock) {
       const Block &block = blocks[at / kBlock];
       if (block.type != mapping.type) return false;
-      if (block.type != MappingType::hole && block.device * kBlock != mapping.address + (at - mapping.offset)) return false;
+      if (block.type != MappingType::hole && block.device * kBlock != mapping.address + (at - mapping.offset))
+        return false;
     }
     return mapping.offset % kBlock == 0 && mapping.length % kBlock == 0;
   }

@@ -36,8 +36,9 @@ bool ShortRead::map(MappingCache &cache, const ShortReadFile &file, std::uint64_
   return true;
 }
 
-std::optional<Result<std::size_t>> short_read(MappingCache &cache, const ShortReadFile &file, device::BlockDevice &device,
-                                              std::uint64_t offset, std::span<std::byte> into) {
+std::optional<Result<std::size_t>> short_read(MappingCache &cache, const ShortReadFile &file,
+                                              device::BlockDevice &device, std::uint64_t offset,
+                                              std::span<std::byte> into) {
   const Target target = find_target(cache, file, offset, into.size());
   if (target.length == 0) return std::nullopt;
   if (Status status = device.read(target.address, into.first(target.length)); !status)

@@ -5,8 +5,8 @@
 // clipped to the file's size, is at most kMostBytes long, touches no dirty bytes, and lies in one plain mapped entry of
 // the mapping cache.
 //
-// The caller holds the inode's lock, at least shared, for map() and for read(). A ShortRead that is still under way when
-// the lock is let go must be kept apart from truncation and the like, or its cookie be compared with the inode's
+// The caller holds the inode's lock, at least shared, for map() and short_read(). A ShortRead that is still under way
+// when the lock is let go must be kept apart from truncation and the like, or its cookie be compared with the inode's
 // sequence, under the lock, before the bytes are given to anybody: if it moved, they may be another file's.
 #pragma once
 
@@ -41,7 +41,8 @@ public:
   ShortRead &operator=(const ShortRead &) = delete;
 
   // False: not short, nothing is prepared. Not while the request is under way.
-  [[nodiscard]] bool map(MappingCache &cache, const ShortReadFile &file, std::uint64_t offset, std::span<std::byte> into);
+  [[nodiscard]] bool map(MappingCache &cache, const ShortReadFile &file, std::uint64_t offset,
+                         std::span<std::byte> into);
 
   // `start(request)` hands the request to a device, which calls completed() exactly once when it has ended, on any
   // thread, also before start() has returned. When submit() returns the request may be finished, or gone.
@@ -79,7 +80,8 @@ inline auto start_inline(device::BlockDevice &device) {
 }
 
 // The same with no request object, over a synchronous device. nullopt: not short.
-std::optional<Result<std::size_t>> short_read(MappingCache &cache, const ShortReadFile &file, device::BlockDevice &device,
-                                              std::uint64_t offset, std::span<std::byte> into);
+std::optional<Result<std::size_t>> short_read(MappingCache &cache, const ShortReadFile &file,
+                                              device::BlockDevice &device, std::uint64_t offset,
+                                              std::span<std::byte> into);
 
 }  // namespace outboard::iomap

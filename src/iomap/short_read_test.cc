@@ -81,13 +81,20 @@ TEST_F(ShortReadTest, WhatIsNotThatSimpleIsNotShortAndReadsNothing) {
     std::uint64_t cookie = 1;
   };
   std::vector<std::byte> bytes(ShortRead::kMostBytes + 1);
-  for (const Case &one : {Case{"empty", 0, 0}, {"unknown", 250 * kBlock, 10}, {"hole", 200 * kBlock, 10},
-                          {"unwritten", 210 * kBlock, 10}, {"flags", 220 * kBlock, 10},
-                          {"over the end of the mapping", 200 * kBlock - 5, 10}, {"too long", 55 * kBlock, bytes.size()},
-                          {"at the end of the file", 300 * kBlock, 10}, {"far behind it", ~0ull - 5, 10},
-                          {"dirty", 50 * kBlock + 7, 10}, {"partly dirty", 49 * kBlock, 2 * kBlock},
+  for (const Case &one : {Case{"empty", 0, 0},
+                          {"unknown", 250 * kBlock, 10},
+                          {"hole", 200 * kBlock, 10},
+                          {"unwritten", 210 * kBlock, 10},
+                          {"flags", 220 * kBlock, 10},
+                          {"over the end of the mapping", 200 * kBlock - 5, 10},
+                          {"too long", 55 * kBlock, bytes.size()},
+                          {"at the end of the file", 300 * kBlock, 10},
+                          {"far behind it", ~0ull - 5, 10},
+                          {"dirty", 50 * kBlock + 7, 10},
+                          {"partly dirty", 49 * kBlock, 2 * kBlock},
                           {"another map by now", 0, 10, 2}}) {
-    EXPECT_FALSE(short_read(cache, the_file(one.cookie), device, one.offset, std::span(bytes).first(one.length))) << one.why;
+    EXPECT_FALSE(short_read(cache, the_file(one.cookie), device, one.offset, std::span(bytes).first(one.length)))
+        << one.why;
     ShortRead request([](ShortRead &, void *) {}, nullptr);
     EXPECT_FALSE(request.map(cache, the_file(one.cookie), one.offset, std::span(bytes).first(one.length))) << one.why;
   }
@@ -254,7 +261,9 @@ TEST_F(ShortReadTest, ThreadsThatRaceSubmissionAndCompletionFinishEachRequestOnc
     explicit Slot(std::vector<std::byte> memory) : bytes(std::move(memory)) {}
     std::vector<std::byte> bytes;
     std::atomic<std::uint64_t> finished{0};
-    ShortRead request{[](ShortRead &, void *slot) { static_cast<Slot *>(slot)->finished.fetch_add(1, std::memory_order_release); }, this};
+    ShortRead request{
+        [](ShortRead &, void *slot) { static_cast<Slot *>(slot)->finished.fetch_add(1, std::memory_order_release); },
+        this};
   };
   constexpr std::uint64_t kRounds = 300;
   std::deque<Slot> slots;
@@ -268,7 +277,8 @@ TEST_F(ShortReadTest, ThreadsThatRaceSubmissionAndCompletionFinishEachRequestOnc
     }
     for (std::size_t n = 0; n < slots.size(); ++n) {
       while (slots[n].finished.load(std::memory_order_acquire) < round) std::this_thread::yield();
-      if (slots[n].request.result().value_or(0) != 64 || slots[n].bytes != on_device(10 * kBlock + round * 500 + n, 64)) ++wrong;
+      if (slots[n].request.result().value_or(0) != 64 || slots[n].bytes != on_device(10 * kBlock + round * 500 + n, 64))
+        ++wrong;
     }
   }
   EXPECT_EQ(wrong, 0u);

@@ -169,7 +169,8 @@ TEST_F(FileCacheTest, RandomChangesAgreeWithAModel) {
     std::optional<FileCache::Batch> batch;
     std::array<bool, kBlocks> rewritten{};
     for (unsigned step = 0; step < 400; ++step) {
-      const unsigned first = random() % kBlocks, count = 1 + random() % std::min(12u, kBlocks - first);
+      const auto first = static_cast<unsigned>(random() % kBlocks);
+      const auto count = static_cast<unsigned>(1 + random() % std::min(12u, kBlocks - first));
       const ByteRange range{first * kBlock, count * kBlock};
       const auto value = static_cast<unsigned char>(1 + random() % 250);
       switch (random() % 6) {

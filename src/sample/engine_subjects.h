@@ -3,6 +3,7 @@
 
 #include "device/memory_device.h"
 #include "ext4/delayed.h"
+#include "ext4/inode_alloc.h"
 #include "ext4/mapper.h"
 #include "ext4/namespace.h"
 #include "ext4/truncate.h"

@@ -121,7 +121,7 @@ TEST_P(Sample, WhatIsNoSampleIsRefusedInOneLine) {
   EXPECT_EQ(outboard({"sample", "circular", image_, directory_}).exit, 1);
 }
 
-INSTANTIATE_TEST_SUITE_P(Caches, Sample, ::testing::Bool(), [](const auto &info) { return info.param ? "Direct" : "Cached"; });
+INSTANTIATE_TEST_SUITE_P(Caches, Sample, ::testing::Bool(), [](const auto &test) { return test.param ? "Direct" : "Cached"; });
 
 }  // namespace
 }  // namespace outboard::tests
