@@ -176,7 +176,8 @@ Status Mapper::ioend(ByteRange written, const Mapping &mapping) {
   }
   inode_.allocation_goal = change.run.end();
   TRY(growth::record(volume_, inode_, change));
-  inode_.delayed.written.remove(first, first + change.run.count);
+  // Only where this was recorded: blocks that read as mapped because they got their data earlier still wait.
+  if (change.kind != growth::Kind::size_only) inode_.delayed.written.remove(first, first + change.run.count);
   return {};
 }
 
