@@ -62,6 +62,7 @@ Result<Mapping> Mapper::begin(ByteRange range, Operation operation) {
   }
   const FileBlock first(static_cast<std::uint32_t>(block));
   FileMapping found = TRY(file_map::find(volume_, inode_, first, most_blocks(range, operation, limit - block)));
+  if (journals_data(volume_, inode_)) return journaled(found, operation);
   if (found.state == FileMapping::State::unwritten) clip_to_written(found);
   if (found.state == FileMapping::State::hole) {
     if (operation == Operation::write) return allocate(found);
@@ -150,6 +151,26 @@ void Mapper::look_ahead(FileBlock first, BlockRun run) {
   inode_.delayed.ahead = volume_.blocks().reserve_ahead(run, static_cast<std::uint32_t>(bytes / block_size));
 }
 
+// Every answer with the file's bytes says that they are not to be had from the device: a cache may keep it.
+Result<Mapping> Mapper::journaled(FileMapping found, Operation operation) {
+  if (operation == Operation::write) return fail(Error::unsupported("write: the file's data is journaled"));
+  const bool changes = operation == Operation::delay || (operation == Operation::zero && found.state == FileMapping::State::mapped);
+  if (changes) TRY(journaled_.open(found));
+  Mapping mapping = as_mapping(found, volume_.block_size(), inode_.map_sequence);
+  if (mapping.type == MappingType::mapped) mapping.flags |= iomap::kPrepared;
+  return mapping;
+}
+
+Result<std::span<std::byte>> Mapper::prepare(ByteRange block, const Mapping &mapping) {
+  return journaled_.prepare(block, BlockNumber((mapping.address + (block.offset - mapping.offset)) / volume_.block_size()));
+}
+
+Status Mapper::fetch(std::uint64_t offset, std::span<std::byte> into, const Mapping &mapping) {
+  const std::uint32_t block_size = volume_.block_size();
+  const std::uint64_t address = mapping.address + (offset - mapping.offset);
+  return journaled_.fetch(BlockNumber(address / block_size), address % block_size, into);
+}
+
 Status Mapper::ioend(ByteRange written, const Mapping &mapping) {
   const std::uint32_t block_size = volume_.block_size();
   assert(written.length > 0 && written.offset >= mapping.offset && written.end() <= mapping.end());
@@ -182,6 +203,7 @@ Status Mapper::ioend(ByteRange written, const Mapping &mapping) {
 }
 
 Status Mapper::end(ByteRange range, std::uint64_t moved, Operation operation, const Mapping &mapping) {
+  if ((mapping.flags & iomap::kPrepared) != 0) return journaled_.close(operation == Operation::delay && moved > 0 ? range.offset + moved : 0);
   if (operation != Operation::write || (mapping.flags & iomap::kFresh) == 0) return {};
   const std::uint32_t block_size = volume_.block_size();
   const BlockRun run{BlockNumber(mapping.address / block_size),

@@ -33,9 +33,9 @@ struct VolumeOptions {
   bool no_recovery = false;  // with read_only: show the disk as it is, journal unreplayed
   bool discard = false;      // tell the device about freed blocks
   std::optional<ErrorPolicy> errors;  // default: the superblock's
+  bool journal_data = false;          // all regular files' data goes through the journal (data=journal)
   std::chrono::seconds commit_interval{5};
   std::size_t cache_bytes = std::size_t{32} << 20;
-  // Names of the transports and modes ("data=" is accepted and means the same for ordered and writeback: data first).
 };
 
 // What open() found worth telling a person.
