@@ -106,7 +106,11 @@ InodeRef InodeTable::add(ext4::Inode made) {
   assert(present.state_ != Inode::State::deleting);
   unidle(shard, present);
   if (present.state_ == Inode::State::loading || present.references_ == 0) {
-    [&]() NO_THREAD_SAFETY_ANALYSIS { present.disk = std::move(inode->disk); }();
+    [&]() NO_THREAD_SAFETY_ANALYSIS {
+      // What is remembered of the old map is not true of this one.
+      inode->disk.map_sequence = present.disk.map_sequence + 1;
+      present.disk = std::move(inode->disk);
+    }();
     present.pages.set_size(inode->pages.size());
     present.links_ = inode->links_;
     present.state_ = Inode::State::ready;
@@ -139,6 +143,22 @@ std::optional<InodeNumber> InodeTable::settle(Shard &shard, Inode &inode) {
     shard.inodes.erase(old.number);
   }
   return std::nullopt;
+}
+
+std::size_t InodeTable::shrink(std::size_t bytes) {
+  std::size_t freed = 0;
+  for (Shard &shard : shards_) {
+    MutexLock lock(shard.mutex);
+    for (auto candidate = shard.idle.begin(); candidate != shard.idle.end() && freed < bytes;) {
+      Inode &old = **candidate++;
+      if (old.times_dirty.load(std::memory_order_relaxed)) continue;
+      unidle(shard, old);
+      trace::inode_evict(old.number);
+      shard.inodes.erase(old.number);
+      freed += sizeof(Inode);
+    }
+  }
+  return freed;
 }
 
 void InodeTable::release(Inode &inode) {

@@ -13,6 +13,7 @@
 #include "base/mutex.h"
 #include "ext4/inode.h"
 #include "ext4/volume.h"
+#include "iomap/mapping_cache.h"
 #include "pagecache/file_cache.h"
 
 #include <array>
@@ -41,6 +42,7 @@ public:
   // Its size is that of what has been recorded; clients see pages.size().
   ext4::Inode disk GUARDED_BY(lock);
   pagecache::FileCache pages;
+  iomap::InodeMappings mappings;  // parts of the map, known without a look at the tree
   // errno of a write-back that lost data: every fsync is told until nobody has the file open any more.
   std::atomic<int> write_error{0};
   // Data went to the device since the last flush that fsync knows of.
@@ -119,6 +121,9 @@ public:
 
   // Those that the transport has looked up and not forgotten.
   std::vector<InodeNumber> looked_up() const;
+  // Idle inodes go, the longest idle first, until about so many bytes are free. Returns the bytes.
+  std::size_t shrink(std::size_t bytes);
+
   // After the transport is gone: all lookups forgotten.
   void forget_everything();
   // Calls `visit` with a reference to each inode whose times are only in memory.

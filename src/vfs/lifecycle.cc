@@ -19,6 +19,7 @@ Result<std::unique_ptr<MountedVolume>> MountedVolume::open(device::BlockDevice &
   ReadLock lock(root->lock);
   if (!root->disk.is_directory()) return fail(Error::corrupt("root inode: not a directory").of_inode(kRootInode));
   mounted->inodes_->count_lookup(*root);
+  if (options.watch_memory) mounted->watch_memory();
   return mounted;
 }
 
@@ -34,7 +35,21 @@ MountedVolume::MountedVolume(std::unique_ptr<Gates> gates, std::unique_ptr<ext4:
                                        options.flusher);
 }
 
+// What can be had again goes when the system is short of memory; a kernel that cannot tell is no reason not to mount.
+void MountedVolume::watch_memory() {
+  Result<std::unique_ptr<PressureSource>> source = open_pressure_source();
+  if (!source) {
+    log(LogLevel::debug, "memory pressure is not watched: {}", source.error().message());
+    return;
+  }
+  pressure_ = std::make_unique<MemoryPressure>(std::move(*source), MemoryPressureOptions{});
+  shrinkers_.push_back(pressure_->add(ShrinkCost::spare, [this](std::size_t) { return memory_.shrink(); }));
+  shrinkers_.push_back(pressure_->add(ShrinkCost::rebuilt, [this](std::size_t bytes) { return mappings_.shrink(bytes); }));
+  shrinkers_.push_back(pressure_->add(ShrinkCost::reparsed, [this](std::size_t bytes) { return inodes_->shrink(bytes); }));
+}
+
 MountedVolume::~MountedVolume() {
+  shrinkers_.clear();
   // Their threads use the table and the volume; what the flusher lets go of may go to the reaper.
   flusher_->stop();
   reaper_->stop();
