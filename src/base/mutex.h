@@ -35,6 +35,7 @@ namespace outboard {
 
 // Outermost first: a thread may only take a lock whose rank is greater than every rank it holds.
 enum class Rank : std::uint16_t {
+  memory_pressure = 5,  // base: held while shrinkers run
   mount = 10,           // vfs: whole-mount state (freeze, shutdown)
   rename = 20,          // vfs: one cross-directory rename at a time
   file_io = 30,         // vfs: write-back and changes of the map exclude each other, per inode; before the inode's lock
@@ -51,6 +52,7 @@ enum class Rank : std::uint16_t {
   journal_list = 230,   // jbd2: buffer lists of transactions
   inode_table = 300,    // vfs: shard of the inode table
   device = 400,         // device: inner state
+  flusher = 305,        // vfs: the queue of dirty inodes
   folios = 310,         // pagecache: the folios of one file
   leaf = 1000,          // takes nothing inside
 };

@@ -5,6 +5,8 @@
 // may destroy the buffer; it rises from zero only with the lock held, too.
 #include "cache/buffer_cache.h"
 
+#include "cache/trace.h"
+
 #include "cache/aligned_memory.h"
 
 #include <algorithm>
@@ -125,6 +127,7 @@ void BufferCache::Impl::unpin_last(Shard &shard, Buffer &buffer) {
   buffer.idle_ = true;
   while (shard.idle.size() > idle_limit) {
     const std::uint64_t oldest = shard.idle.front()->block_.value();
+    trace::evict(oldest);
     drop(shard, oldest);
     ++shard.counters.evictions;
   }
@@ -188,8 +191,10 @@ Result<BufferRef> BufferCache::read(BlockNumber block, const BlockType &type, st
   shard.table.emplace(block.value(), std::move(fresh));
   lock.unlock();
 
+  const outboard::trace::Stopwatch watch;
   Status status = impl_->device.read(block.value() * impl_->block_size, {buffer.data_.get(), buffer.size_});
   if (status) status = type.verify(block, seed, buffer.bytes());
+  trace::read_miss(block, status, watch);
 
   lock.lock();
   if (!status) {

@@ -3,6 +3,7 @@
 
 #include "base/log.h"
 #include "ext4/block_alloc_impl.h"
+#include "ext4/trace.h"
 
 #include <algorithm>
 #include <cassert>
@@ -24,7 +25,8 @@ BlockAllocator::Impl::Impl(Volume &v) : volume(v), groups(v.groups()), root_bloc
 
 std::uint64_t BlockAllocator::Impl::room(Kept kept) const {
   std::uint64_t taken = reserved + promised;
-  if (kept != Kept::nothing) taken += metadata_blocks;
+  if (kept != Kept::data_promises) taken += promised_map;
+  if (kept == Kept::for_metadata || kept == Kept::for_root) taken += metadata_blocks;
   if (kept == Kept::for_root) taken += root_blocks;
   const std::uint64_t free = groups.free_blocks();
   return free > taken ? free - taken : 0;
@@ -43,18 +45,19 @@ void BlockAllocator::Impl::unreserve(std::uint32_t count) {
   reserved -= count;
 }
 
-Status BlockAllocator::promise(std::uint64_t blocks, bool keep_for_root) {
+Status BlockAllocator::promise(std::uint64_t blocks, Use use, bool keep_for_root) {
   MutexLock guard(impl_->counters);
   const std::uint64_t room = impl_->room(keep_for_root ? Kept::for_root : Kept::for_metadata);
   if (blocks > room) return fail(Error::user(ENOSPC));
-  impl_->promised += blocks;
+  (use == Use::map ? impl_->promised_map : impl_->promised) += blocks;
   return {};
 }
 
-void BlockAllocator::withdraw(std::uint64_t blocks) {
+void BlockAllocator::withdraw(std::uint64_t blocks, Use use) {
   MutexLock guard(impl_->counters);
-  assert(blocks <= impl_->promised);
-  impl_->promised -= blocks;
+  std::uint64_t &promised = use == Use::map ? impl_->promised_map : impl_->promised;
+  assert(blocks <= promised);
+  promised -= blocks;
 }
 
 std::uint64_t BlockAllocator::free_blocks() const {
@@ -84,6 +87,8 @@ Result<BlockRun> BlockAllocator::Impl::reserve(const BlockGoal &goal, std::uint3
   if (admitted == 0) return fail(Error::user(ENOSPC));
   Result<BlockRun> run = search(goal, admitted);
   unreserve(run ? admitted - run->count : admitted);
+  const BlockRun got = run.value_or(BlockRun{});
+  trace::blocks_reserve(got.start, got.count, want, run);
   return run;
 }
 
@@ -101,6 +106,8 @@ Result<BlockRun> BlockAllocator::reserve_promised(const BlockGoal &goal, std::ui
   move(want, false);
   Result<BlockRun> run = impl_->search(goal, want);
   move(run ? want - run->count : want, true);
+  const BlockRun got = run.value_or(BlockRun{});
+  trace::blocks_reserve(got.start, got.count, want, run);
   return run;
 }
 
@@ -119,6 +126,7 @@ BlockRun BlockAllocator::reserve_ahead(BlockRun run, std::uint32_t want) {
 
 void BlockAllocator::release(BlockRun run) {
   if (run.count == 0) return;
+  trace::blocks_release(run.start, run.count);
   impl_->give_back(run);
   impl_->unreserve(run.count);
 }
@@ -152,11 +160,12 @@ Status BlockAllocator::claim(jbd2::Handle &handle, BlockRun run) {
   groups.finish_blocks(at.group, group, change);
   groups.add_free_blocks(-std::int64_t{run.count});
   impl_->unreserve(run.count);
+  trace::blocks_claim(run.start, run.count, handle.tid());
   return {};
 }
 
-Result<BlockNumber> BlockAllocator::allocate(jbd2::Handle &handle, const BlockGoal &goal) {
-  const BlockRun run = TRY(impl_->reserve(goal, 1, Kept::nothing));
+Result<BlockNumber> BlockAllocator::allocate(jbd2::Handle &handle, const BlockGoal &goal, bool promised) {
+  const BlockRun run = TRY(impl_->reserve(goal, 1, promised ? Kept::data_promises : Kept::nothing));
   Status claimed = claim(handle, run);
   if (!claimed) {
     release(run);
@@ -259,6 +268,7 @@ Status BlockAllocator::free(jbd2::Handle &handle, BlockRun run, bool metadata) {
   }));
   if (metadata)
     for (std::uint32_t i = 0; i < run.count; ++i) TRY(handle.revoke(run.start + i));
+  trace::blocks_free(run.start, run.count, handle.tid(), metadata);
   return impl_->each_group(run, [&](GroupNumber group, std::uint32_t bit, std::uint32_t count) {
     return impl_->free_part(handle, group, bit, count);
   });

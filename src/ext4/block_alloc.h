@@ -32,16 +32,19 @@ public:
   void release(BlockRun run);
   // Reserved blocks become allocated: bitmap, descriptor, counters. Credits: credits::claim(run).
   Status claim(jbd2::Handle &handle, BlockRun run);
-  // reserve + claim of one block for metadata (tree nodes, directory and xattr blocks).
-  Result<BlockNumber> allocate(jbd2::Handle &handle, const BlockGoal &goal);
+  // reserve + claim of one block for metadata (tree nodes, directory and xattr blocks). `promised`: it may be one of those
+  // that were promised for maps.
+  Result<BlockNumber> allocate(jbd2::Handle &handle, const BlockGoal &goal, bool promised = false);
   // Gives allocated blocks back. Metadata blocks are revoked and forgotten too. Freeing a block that is free already, or that
   // holds fixed metadata (superblocks, descriptors, bitmaps, inode tables, the journal), is corrupt. May span groups.
   // Credits: credits::free_blocks(groups touched).
   Status free(jbd2::Handle &handle, BlockRun run, bool metadata);
 
-  // Space promised to writes that have no blocks yet (delayed allocation): counted against free blocks.
-  Status promise(std::uint64_t blocks, bool keep_for_root = false);
-  void withdraw(std::uint64_t blocks);
+  // Space promised to writes that have no blocks yet (delayed allocation), for their data or for the map over them: counted
+  // against free blocks.
+  enum class Use : std::uint8_t { data, map };
+  Status promise(std::uint64_t blocks, Use use, bool keep_for_root = false);
+  void withdraw(std::uint64_t blocks, Use use);
 
   // True when every block lies in the file system and none in fixed metadata: what a file's map may point to.
   bool may_hold_file_data(BlockRun run) const;

@@ -12,7 +12,7 @@
 namespace outboard::ext4 {
 
 // Which part of the free blocks a request must leave.
-enum class Kept : std::uint8_t { nothing, for_metadata, for_root };
+enum class Kept : std::uint8_t { data_promises, nothing, for_metadata, for_root };
 
 struct BlockAllocator::Impl {
   static constexpr std::uint64_t kMetadataBlocks = 4096;
@@ -61,7 +61,8 @@ struct BlockAllocator::Impl {
 
   mutable Mutex counters{Rank::leaf};
   std::uint64_t reserved GUARDED_BY(counters) = 0;  // in in_use, not yet in the bitmap
-  std::uint64_t promised GUARDED_BY(counters) = 0;
+  std::uint64_t promised GUARDED_BY(counters) = 0;      // for data
+  std::uint64_t promised_map GUARDED_BY(counters) = 0;  // for the maps over it
 
   Mutex freed_lock{Rank::leaf};
   std::map<jbd2::Tid, std::vector<BlockRun>> freed GUARDED_BY(freed_lock);  // by the transaction that must become durable

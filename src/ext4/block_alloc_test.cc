@@ -204,14 +204,15 @@ TEST(BlockAllocator, APromiseIsKeptFromOtherWriters) {
   BlockAllocator &blocks = image->blocks();
   const std::uint64_t usable = blocks.free_blocks() - blocks.kept_blocks();
   EXPECT_GT(image->superblock().reserved_blocks, 0U);
-  EXPECT_ERROR(blocks.promise(usable + 1, true), ENOSPC);
-  ASSERT_OK(blocks.promise(usable, true));
+  constexpr auto kData = BlockAllocator::Use::data;
+  EXPECT_ERROR(blocks.promise(usable + 1, kData, true), ENOSPC);
+  ASSERT_OK(blocks.promise(usable, kData, true));
   EXPECT_EQ(image->counts().available_blocks, 0U);
   EXPECT_ERROR(blocks.reserve({}, 1, true), ENOSPC);
   auto for_root = blocks.reserve({}, 1, false);
   ASSERT_OK(for_root);
   blocks.release(*for_root);
-  blocks.withdraw(usable);
+  blocks.withdraw(usable, kData);
   auto now = blocks.reserve({}, 1, true);
   ASSERT_OK(now);
   blocks.release(*now);

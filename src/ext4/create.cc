@@ -5,6 +5,7 @@
 #include "ext4/namespace.h"
 #include "ext4/namespace_rules.h"
 #include "ext4/orphans.h"
+#include "ext4/trace.h"
 #include "ext4/xattrs.h"
 
 namespace outboard::ext4::names {
@@ -99,6 +100,7 @@ Result<Inode> create(Volume &volume, Inode &directory, std::string_view name, co
   }
   TRY(volume.inodes().store(handle, *made));
   TRY(volume.inodes().store(handle, directory));
+  trace::create(directory.number, made->number, made->fields.mode, handle.tid());
   handle.finish();
   return made;
 }
@@ -123,6 +125,7 @@ Result<Inode> create_temporary(Volume &volume, Inode &directory, const NewInode 
   made->fields.links = 0;
   TRY(volume.orphans().add(handle, *made));  // deleted by recovery unless link() comes first
   TRY(volume.inodes().store(handle, *made));
+  trace::create(0, made->number, made->fields.mode, handle.tid());
   handle.finish();
   return made;
 }

@@ -29,8 +29,9 @@ std::uint64_t map_blocks_for(const Volume &volume, const Inode &inode) {
 Status adjust_map_promise(Volume &volume, Inode &inode, bool may_use_reserved) {
   const std::uint64_t needed = map_blocks_for(volume, inode);
   DelayedState &state = inode.delayed;
-  if (needed > state.map_blocks) TRY(volume.blocks().promise(needed - state.map_blocks, !may_use_reserved));
-  else if (needed < state.map_blocks) volume.blocks().withdraw(state.map_blocks - needed);
+  constexpr auto kMap = BlockAllocator::Use::map;
+  if (needed > state.map_blocks) TRY(volume.blocks().promise(needed - state.map_blocks, kMap, !may_use_reserved));
+  else if (needed < state.map_blocks) volume.blocks().withdraw(state.map_blocks - needed, kMap);
   state.map_blocks = needed;
   return {};
 }
@@ -45,7 +46,7 @@ Status promise(Volume &volume, Inode &inode, std::uint64_t first, std::uint64_t 
   IntervalSet &promised = inode.delayed.promised;
   const std::uint64_t more = end - first - promised.overlap(first, end);
   if (more == 0) return {};
-  TRY(volume.blocks().promise(more, !may_use_reserved));
+  TRY(volume.blocks().promise(more, BlockAllocator::Use::data, !may_use_reserved));
   // To be undone exactly: the parts that were not promised before.
   IntervalSet added;
   added.add(first, end);
@@ -55,21 +56,29 @@ Status promise(Volume &volume, Inode &inode, std::uint64_t first, std::uint64_t 
   Status status = adjust_map_promise(volume, inode, may_use_reserved);
   if (status) return status;
   for (IntervalSet::Run run = added.at_or_after(0); !run.empty(); run = added.at_or_after(run.end)) promised.remove(run.first, run.end);
-  volume.blocks().withdraw(more);
+  volume.blocks().withdraw(more, BlockAllocator::Use::data);
   return status;
 }
 
 void withdraw(Volume &volume, Inode &inode, std::uint64_t first, std::uint64_t end) {
   const std::uint64_t removed = inode.delayed.promised.remove(first, end);
   if (removed == 0) return;
-  volume.blocks().withdraw(removed);
+  volume.blocks().withdraw(removed, BlockAllocator::Use::data);
   adjust_after_removal(volume, inode);
 }
 
-void fulfilled(Volume &volume, Inode &inode, std::uint64_t first, std::uint32_t count) {
-  inode.delayed.promised.remove(first, first + count);
-  adjust_after_removal(volume, inode);
+Result<BlockRun> reserve(Volume &volume, Inode &inode, const BlockGoal &goal, std::uint64_t first, std::uint32_t want) {
+  Result<BlockRun> run = volume.blocks().reserve_promised(goal, want);
+  if (!run && run.error().is(ENOSPC)) {
+    // Some of what was promised may have been freed by the running transaction.
+    TRY(volume.journal().commit_running());
+    run = volume.blocks().reserve_promised(goal, want);
+  }
+  if (run) inode.delayed.promised.remove(first, first + run->count);
+  return run;
 }
+
+void recorded(Volume &volume, Inode &inode) { adjust_after_removal(volume, inode); }
 
 Status record_written(Volume &volume, Inode &inode) {
   IntervalSet &written = inode.delayed.written;

@@ -5,7 +5,7 @@
 // used up). Allocation turns promised blocks into reserved ones. All functions: the inode is held exclusively.
 #pragma once
 
-#include "ext4/volume.h"
+#include "ext4/block_alloc.h"
 
 namespace outboard::ext4::delayed {
 
@@ -13,8 +13,10 @@ namespace outboard::ext4::delayed {
 Status promise(Volume &volume, Inode &inode, std::uint64_t first, std::uint64_t end, bool may_use_reserved);
 // The promises in [first, end) are not needed any more: written elsewhere, discarded, or punched out.
 void withdraw(Volume &volume, Inode &inode, std::uint64_t first, std::uint64_t end);
-// `count` of the promised blocks from `first` on have become reserved (BlockAllocator::reserve_promised).
-void fulfilled(Volume &volume, Inode &inode, std::uint64_t first, std::uint32_t count);
+// 1..want of the promised blocks from `first` on become reserved ones. What was promised for the map stays until
+// recorded(), after they have become the file's (or have been given back).
+Result<BlockRun> reserve(Volume &volume, Inode &inode, const BlockGoal &goal, std::uint64_t first, std::uint32_t want);
+void recorded(Volume &volume, Inode &inode);
 
 // Unwritten blocks that have got their data become written on disk, many in few handles. Before fsync commits, and before
 // anything else changes the map. No handle may be open.

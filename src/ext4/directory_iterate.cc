@@ -3,9 +3,12 @@
 // Linear order: the position is the byte offset of an entry. Entries never move in such a directory, but the one at a
 // position may have been merged into its predecessor or have been split: each block is walked from its start, and what
 // begins at or after the position is shown.
-// Hash order: "." is at 0 and ".." at 1; any other name is at its major hash (31 bits, its unused bit 0 dropped) and
-// minor hash (32 bits) side by side, but not below 2. Names with the same position are shown together. Leaves that
-// continue each other are gathered, since one major hash may be spread over them while its minor hashes stand in no order.
+// Hash order: "." is at 0 and ".." at 1; any other name is at its major hash (31 bits, its unused bit 0 dropped) and a
+// 32-bit tag side by side, but not below 2. The tag is a keyed hash of the name, secret and new with each open of the
+// volume: names of one major hash stand apart, however many there are and whoever chose them (the legacy hash has no more
+// than these 31 bits, and for the others names of one hash can be computed). Names that share a position all the same, a few
+// by chance, are shown together. A position from an earlier open still finds its place, but for names of its very hash.
+// Leaves that continue each other are gathered, since one major hash may be spread over them in no order.
 #include "ext4/directory.h"
 #include "ext4/directory_htree.h"
 
@@ -19,8 +22,10 @@ constexpr std::uint64_t kFirstHashed = 2;
 // Blocks held at once for names of one major hash. More come from a hostile disk only.
 constexpr std::uint64_t kMaxGathered = std::uint64_t{32} << 20;  // bytes
 
-std::uint64_t position_of(const format::Hash &hash) {
-  return std::max(kFirstHashed, (std::uint64_t{hash.major >> 1} << 32) | hash.minor);
+// Where the names of a major hash begin.
+std::uint64_t position_of(std::uint32_t major) { return std::max(kFirstHashed, std::uint64_t{major >> 1} << 32); }
+std::uint64_t position_of(std::uint32_t major, std::string_view name, const SipKey &key) {
+  return std::max(kFirstHashed, (std::uint64_t{major >> 1} << 32) | static_cast<std::uint32_t>(siphash(key, name)));
 }
 std::uint32_t major_of(std::uint64_t position) { return static_cast<std::uint32_t>(position >> 32) << 1; }
 
@@ -29,8 +34,8 @@ Directory::Item item_of(const format::DirEntryView &entry) { return {entry.name,
 // Names in hash order on their way to the visitor.
 class Gathering {
 public:
-  Gathering(const DirectoryBlocks &blocks, std::uint64_t from, const Directory::Visitor &visitor)
-      : blocks_(blocks), from_(std::max(from, kFirstHashed)), visitor_(visitor) {}
+  Gathering(DirectoryBlocks &blocks, std::uint64_t from, const Directory::Visitor &visitor)
+      : blocks_(blocks), key_(blocks.volume().listing_key()), from_(std::max(from, kFirstHashed)), visitor_(visitor) {}
 
   Status add(cache::BufferRef buffer, const format::NameHash &hash) {
     if ((buffers_.size() + 1) * blocks_.format().block_size > kMaxGathered)
@@ -39,7 +44,7 @@ public:
     while (TRY(blocks_.placed(cursor.next(), buffer))) {
       const format::DirEntryView &entry = cursor.entry();
       if (!entry.used() || is_dot_or_dotdot(entry.name)) continue;
-      const std::uint64_t position = position_of(hash(entry.name));
+      const std::uint64_t position = position_of(hash(entry.name).major, entry.name, key_);
       if (position >= from_) names_.push_back({position, item_of(entry)});
     }
     buffers_.push_back(std::move(buffer));
@@ -70,6 +75,7 @@ private:
     Directory::Item item;
   };
   const DirectoryBlocks &blocks_;
+  const SipKey &key_;
   std::uint64_t from_;
   const Directory::Visitor &visitor_;
   std::vector<Named> names_;
@@ -102,7 +108,7 @@ Result<bool> iterate_index(DirectoryBlocks &blocks, std::uint64_t from, const Di
     TRY(gathering.add(std::move(leaf), index->hash()));
     const std::optional<std::uint32_t> next = index->next_hash();
     const bool continued = next && (*next & 1) != 0;
-    if (!gathering.show(continued ? position_of({*next & ~1u, 0}) : kEnd) || !next) return true;
+    if (!gathering.show(continued ? position_of(*next) : kEnd) || !next) return true;
     TRY(index->advance());
   }
 }

@@ -3,6 +3,7 @@
 #include "ext4/block_map.h"
 #include "ext4/extent_tree.h"
 #include "ext4/freed_groups.h"
+#include "ext4/trace.h"
 
 #include <algorithm>
 
@@ -35,6 +36,7 @@ Status insert(jbd2::Handle &handle, Volume &volume, Inode &inode, FileBlock firs
   TRY(check_mapped(inode));
   if (run.count == 0 || run.count > max_insert(volume, inode, first))
     return fail(Error::user(E2BIG, "file map: more blocks than one insert records"));
+  trace::map_insert(inode.number, first, run.start, run.count, unwritten);
   if (has_extents(inode)) return ExtentTree(volume, inode).insert(handle, first, run, unwritten);
   if (unwritten) return fail(Error::unsupported("block map: no unwritten blocks"));
   return BlockMap(volume, inode).insert(handle, first, run);
@@ -43,6 +45,7 @@ Status insert(jbd2::Handle &handle, Volume &volume, Inode &inode, FileBlock firs
 Status mark_written(jbd2::Handle &handle, Volume &volume, Inode &inode, FileBlock first, std::uint32_t count) {
   TRY(check_mapped(inode));
   if (!has_extents(inode)) return {};  // every mapped block is written there
+  trace::map_written(inode.number, first, count);
   return ExtentTree(volume, inode).set_state(handle, first, count, false);
 }
 
@@ -56,6 +59,7 @@ Result<FileBlock> remove_piece(jbd2::Handle &handle, Volume &volume, Inode &inod
                                bool metadata) {
   TRY(check_mapped(inode));
   if (end <= first) return first;
+  trace::map_remove(inode.number, first, end);
   return has_extents(inode) ? ExtentTree(volume, inode).remove_piece(handle, first, end, metadata)
                             : BlockMap(volume, inode).remove_piece(handle, first, end, metadata);
 }

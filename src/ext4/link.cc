@@ -5,6 +5,7 @@
 #include "ext4/namespace.h"
 #include "ext4/namespace_rules.h"
 #include "ext4/orphans.h"
+#include "ext4/trace.h"
 
 namespace outboard::ext4::names {
 
@@ -37,6 +38,7 @@ Status link(Volume &volume, Inode &directory, std::string_view name, Inode &targ
   touch_directory(volume, directory);
   TRY(volume.inodes().store(handle, target));
   TRY(volume.inodes().store(handle, directory));
+  trace::link(directory.number, target.number, target.fields.links, handle.tid());
   handle.finish();
   return {};
 }

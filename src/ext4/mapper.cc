@@ -128,8 +128,7 @@ Result<Mapping> Mapper::allocate(const FileMapping &hole) {
     if (is_promised) delayed::withdraw(volume_, inode_, first, first + run.count);
   } else if (is_promised) {
     delayed::release_ahead(volume_, inode_);
-    run = TRY(volume_.blocks().reserve_promised(goal, want));
-    delayed::fulfilled(volume_, inode_, first, run.count);
+    run = TRY(delayed::reserve(volume_, inode_, goal, first, want));
   } else {
     delayed::release_ahead(volume_, inode_);
     run = TRY(growth::reserve(volume_, goal, want, !may_use_reserved_));
@@ -177,7 +176,8 @@ Status Mapper::ioend(ByteRange written, const Mapping &mapping) {
   }
   inode_.allocation_goal = change.run.end();
   TRY(growth::record(volume_, inode_, change));
-  inode_.delayed.written.remove(first, first + change.run.count);
+  // Only where this was recorded: blocks that read as mapped because they got their data earlier still wait.
+  if (change.kind != growth::Kind::size_only) inode_.delayed.written.remove(first, first + change.run.count);
   return {};
 }
 
@@ -194,6 +194,7 @@ Status Mapper::end(ByteRange range, std::uint64_t moved, Operation operation, co
   }
   if (from > 0) volume_.blocks().release({run.start, from});
   if (to < run.count) volume_.blocks().release({run.start + to, run.count - to});
+  delayed::recorded(volume_, inode_);
   return {};
 }
 

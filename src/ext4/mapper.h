@@ -17,6 +17,7 @@ public:
   // `may_use_reserved`: the blocks kept for root count as free (root, or the superblock's reserved user).
   Mapper(Volume &volume, Inode &inode, bool may_use_reserved = false)
       : volume_(volume), inode_(inode), may_use_reserved_(may_use_reserved) {}
+  std::uint64_t inode_number() const override { return inode_.number.value(); }
   // EFBIG for writes behind the last block such a file can have; to everybody else that is a hole.
   // With no room left, begin(write) without a promise, and ioend(), may wait for a commit: no handle may be open.
   Result<iomap::Mapping> begin(ByteRange range, iomap::Operation operation) override;

@@ -7,7 +7,7 @@ Result<NewBlocks> NewBlocks::claim(jbd2::Handle &handle, Volume &volume, BlockNu
   NewBlocks result;
   BlockGoal goal{near, volume.geometry().locate(inode.number).group};
   while (result.blocks_.size() < count) {
-    const Result<BlockNumber> block = volume.blocks().allocate(handle, goal);
+    const Result<BlockNumber> block = volume.blocks().allocate(handle, goal, inode.delayed.map_blocks > 0);
     if (!block) {
       // Taken back in the same transaction; an error on top of the error adds nothing.
       for (const BlockNumber taken : result.blocks_) (void)volume.blocks().free(handle, {taken, 1}, true);

@@ -10,6 +10,7 @@
 #include "ext4/namespace.h"
 #include "ext4/namespace_rules.h"
 #include "ext4/orphans.h"
+#include "ext4/trace.h"
 
 namespace outboard::ext4::names {
 namespace {
@@ -87,6 +88,8 @@ std::uint32_t rename_credits(Volume &volume, const Rename &what) {
 Status store_all(jbd2::Handle &handle, Volume &volume, const Rename &what) {
   what.source->fields.ctime = volume.now();
   if (what.target != nullptr) what.target->fields.ctime = volume.now();
+  trace::rename(what.source->number, what.old_directory->number, what.new_directory->number,
+                what.target != nullptr ? what.target->number.value() : 0, handle.tid());
   touch_directory(volume, *what.old_directory);
   if (across(what)) touch_directory(volume, *what.new_directory);
   TRY(volume.inodes().store(handle, *what.source));

@@ -4,6 +4,7 @@
 #include "ext4/namespace.h"
 #include "ext4/namespace_rules.h"
 #include "ext4/orphans.h"
+#include "ext4/trace.h"
 
 namespace outboard::ext4::names {
 namespace {
@@ -34,6 +35,7 @@ Status unlink(Volume &volume, Inode &directory, std::string_view name, Inode &ta
   if (target.fields.links == 0) TRY(volume.orphans().add(handle, target));
   TRY(volume.inodes().store(handle, target));
   TRY(volume.inodes().store(handle, directory));
+  trace::unlink(directory.number, target.number, target.fields.links, handle.tid());
   handle.finish();
   return {};
 }
@@ -62,6 +64,7 @@ Status remove_directory(Volume &volume, Inode &directory, std::string_view name,
   TRY(volume.orphans().add(handle, target));
   TRY(volume.inodes().store(handle, target));
   TRY(volume.inodes().store(handle, directory));
+  trace::rmdir(directory.number, target.number, handle.tid());
   handle.finish();
   return {};
 }

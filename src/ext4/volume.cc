@@ -24,6 +24,7 @@ const format::Superblock &Volume::superblock() const { return impl_->superblock;
 const format::Geometry &Volume::geometry() const { return impl_->geometry; }
 std::uint32_t Volume::block_size() const { return impl_->superblock.block_size; }
 bool Volume::has_metadata_checksums() const { return impl_->superblock.has_metadata_checksums(); }
+const SipKey &Volume::listing_key() const { return impl_->listing_key; }
 
 device::BlockDevice &Volume::device() { return impl_->device; }
 cache::BufferCache &Volume::cache() { return *impl_->cache; }

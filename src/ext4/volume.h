@@ -4,6 +4,7 @@
 #pragma once
 
 #include "base/mutex.h"
+#include "base/siphash.h"
 #include "cache/buffer_cache.h"
 #include "device/block_device.h"
 #include "ext4/block_types.h"
@@ -76,6 +77,8 @@ public:
   const format::Geometry &geometry() const;
   std::uint32_t block_size() const;
   bool has_metadata_checksums() const;
+  // Secret, new with each open(): tells names of one hash apart in a directory's order (directory_iterate.cc).
+  const SipKey &listing_key() const;
 
   device::BlockDevice &device();
   cache::BufferCache &cache();

@@ -58,6 +58,7 @@ struct Volume::Impl {
   RawSuperblockBytes raw{};         // as read by open()
   format::Superblock superblock;    // as read by open(), after recovery
   format::Geometry geometry;
+  const SipKey listing_key = SipKey::random();
   OpenReport open_report;
   bool read_only = false;           // decided by open()
   bool recovered = false;

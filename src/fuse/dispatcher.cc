@@ -1,7 +1,10 @@
 #include "fuse/dispatcher.h"
 
 #include "fuse/directory_reply.h"
+#include "fuse/handlers.h"
 #include "fuse/operation_table.h"
+#include "fuse/shutdown_request.h"
+#include "fuse/trace.h"
 
 #include <cstring>
 #include <unistd.h>
@@ -9,6 +12,15 @@
 namespace outboard::fuse {
 
 void Dispatcher::dispatch(Request &request, Reply &reply) {
+  // Whoever watches is not to see himself looking.
+  if (outboard::trace::on() && handlers::is_trace_control(request)) return carry_out(request, reply);
+  const outboard::trace::Stopwatch watch;
+  trace::request_begin(request.header().unique, request.opcode(), request.node());
+  carry_out(request, reply);
+  trace::request_end(request.header().unique, request.opcode(), request.node(), reply.error(), watch);
+}
+
+void Dispatcher::carry_out(Request &request, Reply &reply) {
   const Operation &op = operation(request.opcode());
   if (!op.answered) reply.suppress();
   if (op.handler == nullptr) {
@@ -21,6 +33,7 @@ void Dispatcher::dispatch(Request &request, Reply &reply) {
 
 Result<std::size_t> Dispatcher::answer(std::span<const std::byte> message, std::span<std::byte> out) {
   Request request = TRY(split_message(message, options_.short_setxattr));
+  count(request);
   Reply reply(out.subspan(sizeof(wire::OutHeader)));
   dispatch(request, reply);
   if (!reply.wanted()) return std::size_t{0};
@@ -45,6 +58,12 @@ std::optional<std::uint64_t> Dispatcher::needs_write_back(const Request &request
   // A negative offset is an error of its own, and would mean something else in the notification.
   if (offset > static_cast<std::uint64_t>(INT64_MAX)) return std::nullopt;
   return offset;
+}
+
+bool Dispatcher::needs_write_back_of_everything(const Request &request) const {
+  if (!asks_for_shutdown(request)) return false;
+  const Result<vfs::ShutdownMode> mode = shutdown_mode(request, options_.owner_uid);
+  return mode && *mode == vfs::ShutdownMode::flush;
 }
 
 void Dispatcher::undelivered(const Request &request, const Reply &reply) {

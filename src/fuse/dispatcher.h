@@ -3,6 +3,7 @@
 
 #include "fuse/reply.h"
 #include "fuse/request.h"
+#include "fuse/request_counters.h"
 #include "vfs/filesystem.h"
 
 #include <cstdint>
@@ -31,9 +32,16 @@ public:
   // no reply. An error: the message cannot be answered.
   Result<std::size_t> answer(std::span<const std::byte> message, std::span<std::byte> out);
 
+  // A request has come, whatever becomes of it. answer() counts by itself.
+  void count(const Request &request) { counters_.count(request.opcode()); }
+  const RequestCounters &counters() const { return counters_; }
+
   // For a request that asks where a file's data is: the kernel sends it while it may still hold data that we have not
   // seen. Before dispatch() it must be made to write that back, from the offset (bytes) returned on.
   std::optional<std::uint64_t> needs_write_back(const Request &request) const;
+
+  // A shutdown that is to take with it what the kernel holds dirty: of every file, before dispatch().
+  bool needs_write_back_of_everything(const Request &request) const;
 
   // The kernel did not take this reply (the request is gone): what it was given, lookup counts, is taken back.
   void undelivered(const Request &request, const Reply &reply);
@@ -42,8 +50,11 @@ public:
   const DispatchOptions &options() const { return options_; }
 
 private:
+  void carry_out(Request &request, Reply &reply);
+
   vfs::Filesystem &filesystem_;
   const DispatchOptions options_;
+  RequestCounters counters_;
 };
 
 }  // namespace outboard::fuse

@@ -410,6 +410,31 @@ TEST_F(DispatcherTest, IoctlsCarryTheirData) {
   EXPECT_EQ(ask(ioctl, 1, lie).error(), EINVAL);
 }
 
+TEST_F(DispatcherTest, RequestsAreCountedByOpcodeWhateverBecomesOfThem) {
+  const auto counted = [&] {
+    const Answer answer = ask(ioctl, 1, ioctl_body(vfs::kControlRequests, sizeof(vfs::ControlRequests)));
+    vfs::ControlRequests requests{};
+    EXPECT_EQ(answer.payload.size(), sizeof(wire::IoctlOut) + sizeof requests);
+    if (answer.payload.size() == sizeof(wire::IoctlOut) + sizeof requests)
+      std::memcpy(&requests, answer.payload.data() + sizeof(wire::IoctlOut), sizeof requests);
+    return requests;
+  };
+  const auto at = [](const vfs::ControlRequests &requests, wire::Opcode opcode) {
+    return requests.received[static_cast<std::size_t>(opcode)];
+  };
+  const vfs::ControlRequests before = counted();
+  EXPECT_EQ(at(before, ioctl), 1u);
+  create_file("f");
+  EXPECT_NE(ask(wire::Opcode::fallocate, 1, {}).error(), 0);  // too short for its structure
+  EXPECT_EQ(ask(static_cast<wire::Opcode>(4000), 1, {}).error(), ENOSYS);
+  const vfs::ControlRequests after = counted();
+  EXPECT_EQ(at(after, wire::Opcode::create), at(before, wire::Opcode::create) + 1);
+  EXPECT_EQ(at(after, wire::Opcode::fallocate), 1u);
+  EXPECT_EQ(at(after, wire::Opcode::fsync), 0u);
+  EXPECT_EQ(at(after, ioctl), 2u);
+  EXPECT_EQ(after.received[0], 1u);
+}
+
 TEST_F(DispatcherTest, ControlIoctlsAreForRootAndTheOwnerOnTheRootOnly) {
   EXPECT_EQ(ask(ioctl, 1, ioctl_body(vfs::kControlSync, 0), 0).error(), 0);
   EXPECT_EQ(ask(ioctl, 1, ioctl_body(vfs::kControlSync, 0), 1000).error(), 0);

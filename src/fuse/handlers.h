@@ -52,6 +52,7 @@ Status read_directory_plus(Dispatcher &, Request &, Reply &);
 // ops_control.cc
 Status ioctl(Dispatcher &, Request &, Reply &);
 Status sync_all(Dispatcher &, Request &, Reply &);
+bool is_trace_control(const Request &);
 Status destroy(Dispatcher &, Request &, Reply &);
 Status ignore(Dispatcher &, Request &, Reply &);
 

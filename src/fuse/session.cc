@@ -2,6 +2,7 @@
 
 #include "base/log.h"
 #include "fuse/operation_table.h"
+#include "fuse/shutdown_request.h"
 #include "fuse/thread_signals.h"
 
 #include <algorithm>
@@ -18,6 +19,8 @@ using namespace std::chrono_literals;
 constexpr auto kHeldUp = 2ms;
 // Between wake-up signals to workers that are to leave: one may just miss the read it should interrupt.
 constexpr auto kWakeAgain = 5ms;
+// How long the answer to a shutdown waits for the kernel's caches to be emptied.
+constexpr auto kDropPatience = 2s;
 
 unsigned base_threads(const SessionOptions &options) {
   if (options.threads != 0) return options.threads;
@@ -172,12 +175,16 @@ void Session::handle(Worker &worker, std::span<const std::byte> message) {
     log(LogLevel::error, "{}", request.error().message());
     return;
   }
+  dispatcher_->count(*request);
   if (request->opcode() == wire::Opcode::destroy) return handle_destroy(worker, *request);
-  if (dispatcher_->needs_write_back(*request)) return write_backs_->add(worker.channel, message);
+  if (dispatcher_->needs_write_back(*request) || dispatcher_->needs_write_back_of_everything(*request))
+    return write_backs_->add(worker.channel, message);
 
   if (gate_.enter(worker.slot)) {
     Reply reply(worker.replies.payload());
     dispatcher_->dispatch(*request, reply);
+    if (asks_for_shutdown(*request) && filesystem_.is_shut_down())
+      write_backs_->drop_everything(worker.channel, std::chrono::steady_clock::now() + kDropPatience);
     send(worker, *request, reply);
     gate_.leave(worker.slot);
   } else {

@@ -1,6 +1,7 @@
 #include "fuse/write_back_queue.h"
 
 #include "base/log.h"
+#include "fuse/shutdown_request.h"
 #include "fuse/thread_signals.h"
 
 namespace outboard::fuse {
@@ -17,7 +18,17 @@ Status WriteBackQueue::start() {
 void WriteBackQueue::add(std::shared_ptr<Channel> channel, std::span<const std::byte> message) {
   MutexLock lock(mutex_);
   jobs_.push_back({std::move(channel), {message.begin(), message.end()}});
+  ++added_;
   changed_.notify_one();
+}
+
+void WriteBackQueue::drop_everything(std::shared_ptr<Channel> channel, std::chrono::steady_clock::time_point deadline) {
+  MutexLock lock(mutex_);
+  jobs_.push_back({std::move(channel), {}});
+  const std::uint64_t mine = ++added_;
+  changed_.notify_one();
+  // For the queue's thread to have come to our job and finished it; bounded by the deadline.
+  while (done_ < mine && std::chrono::steady_clock::now() < deadline) finished_.wait_until(mutex_, deadline);
 }
 
 void WriteBackQueue::stop() {
@@ -41,6 +52,8 @@ void WriteBackQueue::run() {
     lock.unlock();
     carry_out(job, stopping);
     lock.lock();
+    ++done_;
+    finished_.notify_all();
   }
 }
 
@@ -55,7 +68,32 @@ bool WriteBackQueue::continues_walk(const Request &request) {
   return continues;
 }
 
+void WriteBackQueue::write_back_everything(const Channel &channel) {
+  for (const vfs::NodeId node : dispatcher_.filesystem().known_nodes()) {
+    {
+      MutexLock lock(mutex_);
+      if (stopping_) return;
+    }
+    if (const Status written = channel.write_back(node, 0); !written)
+      log(LogLevel::debug, "node {}: {}", node, written.error().message());
+  }
+}
+
+void WriteBackQueue::write_back_for(const Job &job, const Request &request) {
+  if (dispatcher_.needs_write_back_of_everything(request)) return write_back_everything(*job.channel);
+  const std::uint64_t from = dispatcher_.needs_write_back(request).value_or(0);
+  const Status written = continues_walk(request) ? Status{} : job.channel->write_back(request.node(), from);
+  // A page that cannot be written stays with the kernel, which reports it at fsync; what we know is still an answer.
+  if (!written) log(LogLevel::debug, "node {}: {}", request.node(), written.error().message());
+}
+
 void WriteBackQueue::carry_out(const Job &job, bool stopping) {
+  if (job.message.empty()) {
+    if (stopping || !gate_.enter(slot_)) return;
+    write_back_everything(*job.channel);
+    gate_.leave(slot_);
+    return;
+  }
   Result<Request> request = split_message(job.message);
   if (!request) return;  // it was split before it came here
   Reply reply(buffer_.payload());
@@ -64,11 +102,9 @@ void WriteBackQueue::carry_out(const Job &job, bool stopping) {
   } else if (!gate_.enter(slot_)) {
     reply.fail(ENOTCONN);
   } else {
-    const std::uint64_t from = dispatcher_.needs_write_back(*request).value_or(0);
-    const Status written = continues_walk(*request) ? Status{} : job.channel->write_back(request->node(), from);
-    // A page that cannot be written stays with the kernel, which reports it at fsync; what we know is still an answer.
-    if (!written) log(LogLevel::debug, "node {}: {}", request->node(), written.error().message());
+    write_back_for(job, *request);
     dispatcher_.dispatch(*request, reply);
+    if (asks_for_shutdown(*request) && dispatcher_.filesystem().is_shut_down()) write_back_everything(*job.channel);
     gate_.leave(slot_);
   }
   const Result<Delivery> sent = job.channel->send(request->header().unique, reply, buffer_);

@@ -84,7 +84,10 @@ Result<std::size_t> read(MappingSource &source, device::BlockDevice &device, std
   const auto body = [&](const Mapping &mapping, ByteRange piece) {
     return read_piece(source, device, mapping, piece, data.subspan(piece.offset - offset, piece.length));
   };
-  return TRY(iterate(source, range, Operation::read, body));
+  const outboard::trace::Stopwatch watch;
+  Result<std::uint64_t> done = iterate(source, range, Operation::read, body);
+  trace::direct_read(source.inode_number(), offset, done.value_or(0), done, watch);
+  return TRY(std::move(done));
 }
 
 Result<std::size_t> write(MappingSource &source, device::BlockDevice &device, std::uint32_t block_size,
@@ -95,7 +98,10 @@ Result<std::size_t> write(MappingSource &source, device::BlockDevice &device, st
   const auto body = [&](const Mapping &mapping, ByteRange piece) {
     return write_piece(source, device, block_size, mapping, piece, data.subspan(piece.offset - offset, piece.length));
   };
-  return TRY(iterate(source, {offset, data.size()}, Operation::write, body));
+  const outboard::trace::Stopwatch watch;
+  Result<std::uint64_t> done = iterate(source, {offset, data.size()}, Operation::write, body);
+  trace::direct_write(source.inode_number(), offset, done.value_or(0), done, watch);
+  return TRY(std::move(done));
 }
 
 }  // namespace outboard::iomap::direct

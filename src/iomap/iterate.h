@@ -6,6 +6,7 @@
 #pragma once
 
 #include "iomap/mapping.h"
+#include "iomap/trace.h"
 
 #include <algorithm>
 #include <functional>
@@ -39,6 +40,7 @@ Result<std::uint64_t> iterate(MappingSource &source, ByteRange range, Operation 
     const ByteRange piece{rest.offset, std::min(rest.length, mapping->end() - rest.offset)};
     Step step = body(std::as_const(*mapping), piece);
     Status ended = source.end(piece, step.bytes, operation, *mapping);
+    trace::map_end(source.inode_number(), piece.offset, step.bytes, operation, ended);
     // Bytes that could not be recorded were not written, as far as anybody can tell.
     if (ended) done += step.bytes;
     if (step.status && !ended) step.status = std::move(ended);

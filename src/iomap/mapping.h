@@ -57,6 +57,8 @@ enum class Operation : std::uint8_t {
 class MappingSource {
 public:
   virtual ~MappingSource() = default;
+  // Whose mappings these are; for people who trace.
+  virtual std::uint64_t inode_number() const { return 0; }
   // The mapping that covers range.offset. For write and delay it may be shorter than the range; the engine comes again.
   // ENOSPC when a write or a promise cannot get even one block.
   virtual Result<Mapping> begin(ByteRange range, Operation operation) = 0;

@@ -21,6 +21,13 @@ Result<std::optional<Mapping>> next_extent(MappingSource &source, std::uint64_t 
   return std::nullopt;
 }
 
+// Does `next` go on where `mapping` ends, in the file and on the device?
+bool continues(const Mapping &mapping, const Mapping &next) {
+  if (mapping.type != next.type || mapping.flags != next.flags || mapping.end() != next.offset) return false;
+  const bool has_address = mapping.type == MappingType::mapped || mapping.type == MappingType::unwritten;
+  return has_address ? mapping.address + mapping.length == next.address : mapping.type == MappingType::delalloc;
+}
+
 }  // namespace
 
 Result<Report> report(MappingSource &source, ByteRange range, std::size_t max_extents) {
@@ -29,12 +36,16 @@ Result<Report> report(MappingSource &source, ByteRange range, std::size_t max_ex
   Report report;
   std::uint64_t position = range.offset;
   while (auto found = TRY(next_extent(source, position, limit))) {
+    position = found->end();
+    if (!report.extents.empty() && continues(report.extents.back().mapping, *found)) {
+      report.extents.back().mapping.length += found->length;
+      continue;
+    }
     if (report.extents.size() == max_extents) {
       report.complete = false;
       return report;
     }
     report.extents.push_back({*found, false});
-    position = found->end();
   }
   if (!report.extents.empty()) report.extents.back().last = !TRY(next_extent(source, position, kEnd)).has_value();
   return report;

@@ -17,7 +17,8 @@ struct Report {
   bool complete = true;  // false: `max_extents` were found and more lie in the range
 };
 
-// Extents that touch `range`, in order, at most `max_extents` of them (which bounds the memory).
+// Extents that touch `range`, in order, whole however the source cuts its answers (mappings that continue each other in
+// the file and on the device are one), at most `max_extents` of them (which bounds the memory).
 Result<Report> report(MappingSource &source, ByteRange range, std::size_t max_extents);
 
 // The device block (in units of block_size) that holds a block of the file; 0 when it has none that holds its bytes.

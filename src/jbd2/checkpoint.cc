@@ -5,6 +5,7 @@
 // only after the home device is flushed, and log space is reused only after the superblock that says so is flushed.
 // One checkpoint runs at a time, on the checkpoint thread or on the thread of checkpoint_all().
 #include "jbd2/journal_impl.h"
+#include "jbd2/trace.h"
 
 #include <algorithm>
 #include <cassert>
@@ -47,8 +48,11 @@ Result<bool> Journal::Impl::checkpoint(std::uint32_t target) {
     while (checkpointing_) completed_.wait(lock_);
     checkpointing_ = true;
   }
+  const outboard::trace::Stopwatch watch;
+  std::size_t blocks = 0;
   Result<bool> result = [&]() -> Result<bool> {
     std::vector<Candidate> candidates = checkpoint_candidates(target);
+    blocks = candidates.size();
     HomeWriter writer(cache_.device(), cache_.block_size());
     for (std::size_t first = 0; first < candidates.size();) {
       const std::size_t count = std::min({kBatchBlocks, writer.capacity(), candidates.size() - first});
@@ -57,6 +61,7 @@ Result<bool> Journal::Impl::checkpoint(std::uint32_t target) {
     }
     return advance_tail();
   }();
+  trace::checkpoint(blocks, result.value_or(false), result, watch);
   MutexLock lock(lock_);
   checkpointing_ = false;
   completed_.notify_all();

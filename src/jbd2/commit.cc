@@ -6,6 +6,7 @@
 #include "base/checksum.h"
 #include "base/log.h"
 #include "jbd2/journal_impl.h"
+#include "jbd2/trace.h"
 
 #include <algorithm>
 #include <cassert>
@@ -154,11 +155,13 @@ void Journal::Impl::commit_loop() {
 
 // Locks the running transaction, waits for its handles, makes it the committing one, commits it.
 Status Journal::Impl::commit_one() {
+  const outboard::trace::Stopwatch watch;
   Transaction *transaction = nullptr;
   {
     MutexLock lock(lock_);
     transaction = running_.get();
     transaction->locked = true;
+    trace::commit_begin(static_cast<Tid>(transaction->sequence), transaction->handles);
     // Waits for the operations that hold its handles; they wait for nothing but device reads and short locks.
     while (transaction->handles > 0 && !stop_ && !abort_reason_) drained_.wait(lock_);
     if (stop_ || abort_reason_) return {};
@@ -179,14 +182,21 @@ Status Journal::Impl::commit_one() {
   }
 
   const std::vector<Change> changes = changes_of(*transaction);
+  const auto tid = static_cast<Tid>(transaction->sequence);
   std::uint32_t length = 0;
+  Status written;
   if (log_) {
-    length = TRY(write_log(*transaction, changes));
+    if (Result<std::uint32_t> logged = write_log(*transaction, changes)) length = *logged;
+    else written = fail(std::move(logged).error());
     MutexLock lock(lock_);
     used_ += length;  // before checkpoint can see, and free, the transaction
   } else {
-    TRY(write_homes(*transaction, changes));
+    trace::commit_phase(tid, trace::CommitPhase::home);
+    written = write_homes(*transaction, changes);
   }
+  trace::commit_end(tid, changes.size(), length, written, watch);
+  TRY(std::move(written));
+  trace::commit_phase(tid, trace::CommitPhase::retire);
   retire(*transaction, changes, length);
   run_listeners(*transaction);
 
@@ -284,6 +294,7 @@ Result<std::uint32_t> Journal::Impl::write_log(Transaction &transaction, const s
                              divide_up<std::size_t>(data.size(), group_blocks_) + 1;
   if (needed > transaction_space_) return fail(Error::system(EIO, "journal: transaction larger than what was reserved"));
 
+  trace::commit_phase(sequence, trace::CommitPhase::log);
   LogWriter writer(*log_, format_, start, group_blocks_ + 1);
   for (std::size_t first = 0; first < revoked.size(); first += format_.revokes_per_block()) {
     if (writer.room() == 0) TRY(writer.write_out());
@@ -321,8 +332,10 @@ Result<std::uint32_t> Journal::Impl::write_log(Transaction &transaction, const s
   }
   if (first_after_empty) TRY(write_superblock(start, transaction.sequence));
 
+  trace::commit_phase(sequence, trace::CommitPhase::flush);
   TRY(cache_.device().flush());
   if (&log_->device() != &cache_.device()) TRY(log_->device().flush());
+  trace::commit_phase(sequence, trace::CommitPhase::commit_block);
   TRY(write_commit_block(transaction, writer.position(), writer.checksum_v1()));
   head_ = format_.advance(writer.position(), 1);
   count_.logged_blocks += data.size();

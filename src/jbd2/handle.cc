@@ -1,6 +1,7 @@
 // Handles: credits, joining buffers, revoking blocks.
 #include "base/log.h"
 #include "jbd2/journal_impl.h"
+#include "jbd2/trace.h"
 
 #include <cassert>
 #include <cstring>
@@ -37,6 +38,7 @@ Handle::~Handle() {
 
 void Handle::finish() {
   if (transaction_ == nullptr) return;
+  trace::handle_stop(tid(), credits_);
   journal_->impl_->end(*std::exchange(transaction_, nullptr), std::exchange(credits_, 0));
   changed_ = false;
 }
@@ -53,7 +55,9 @@ bool Handle::extend(std::uint32_t credits) {
 
 Status Handle::restart(std::uint32_t credits) {
   finish();
+  const outboard::trace::Stopwatch watch;
   transaction_ = TRY(journal_->impl_->begin(credits));
+  trace::handle_start(tid(), credits, watch);
   credits_ = credits;
   return {};
 }

@@ -3,6 +3,7 @@
 
 #include "base/log.h"
 #include "jbd2/journal_impl.h"
+#include "jbd2/trace.h"
 
 #include <algorithm>
 #include <cassert>
@@ -156,6 +157,7 @@ void Journal::Impl::abort_locked(Error reason) {
   if (abort_reason_ || closed_) return;
   abort_reason_ = std::move(reason);
   aborted_ = true;
+  trace::abort(abort_reason_->code());
   for (Transaction *transaction : {running_.get(), committing_.get()}) {
     if (transaction == nullptr || transaction->completion->done) continue;
     transaction->completion->done = true;
@@ -244,7 +246,9 @@ Result<std::unique_ptr<Journal>> Journal::open(cache::BufferCache &cache, std::o
 }
 
 Result<Handle> Journal::start(std::uint32_t credits) {
+  const outboard::trace::Stopwatch watch;
   Transaction *transaction = TRY(impl_->begin(credits));
+  trace::handle_start(static_cast<Tid>(transaction->sequence), credits, watch);
   return Handle(*this, *transaction, credits);
 }
 

@@ -15,6 +15,7 @@
 #include "base/checksum.h"
 #include "jbd2/format.h"
 #include "jbd2/home_writer.h"
+#include "jbd2/trace.h"
 #include "jbd2/transaction.h"
 
 #include <algorithm>
@@ -359,7 +360,8 @@ Result<bool> needs_recovery(const LogArea &log) {
   return loaded.disk().start.get() != 0;
 }
 
-Result<RecoveryReport> recover(const LogArea &log, device::BlockDevice &filesystem, std::uint64_t block_count, bool mark_empty) {
+namespace {
+Result<RecoveryReport> recover_log(const LogArea &log, device::BlockDevice &filesystem, std::uint64_t block_count, bool mark_empty) {
   LoadedLog loaded = TRY(load(log));
   DiskSuperblock &disk = loaded.disk();
   RecoveryReport report;
@@ -384,6 +386,15 @@ Result<RecoveryReport> recover(const LogArea &log, device::BlockDevice &filesyst
   seal_superblock(loaded.area.span());
   TRY(log.write(0, loaded.area.span()));
   TRY(log.device().flush());
+  return report;
+}
+}  // namespace
+
+Result<RecoveryReport> recover(const LogArea &log, device::BlockDevice &filesystem, std::uint64_t block_count, bool mark_empty) {
+  const outboard::trace::Stopwatch watch;
+  Result<RecoveryReport> report = recover_log(log, filesystem, block_count, mark_empty);
+  const RecoveryReport done = report.value_or(RecoveryReport{});
+  trace::replay(done.transactions, done.blocks_written, done.blocks_revoked, report, watch);
   return report;
 }
 

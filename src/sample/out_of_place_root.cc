@@ -4,6 +4,7 @@
 #include "base/units.h"
 
 #include <algorithm>
+#include <cstring>
 
 namespace outboard::sample::out_of_place {
 namespace {
@@ -11,8 +12,9 @@ namespace {
 constexpr std::uint32_t kMagic = 0x4F4F5031;
 
 template <class T> void append(std::vector<std::byte> &bytes, const T &value) {
-  const auto *raw = reinterpret_cast<const std::byte *>(&value);
-  bytes.insert(bytes.end(), raw, raw + sizeof value);
+  const std::size_t at = bytes.size();
+  bytes.resize(at + sizeof value);
+  std::memcpy(bytes.data() + at, &value, sizeof value);
 }
 
 std::uint32_t seal(std::span<std::byte> bytes) {

@@ -2,6 +2,7 @@
 
 #include "base/unique_fd.h"
 #include "fuse/mount.h"
+#include "fuse/operation_table.h"
 #include "vfs/control.h"
 
 #include <climits>
@@ -10,8 +11,10 @@
 #include <fcntl.h>
 #include <filesystem>
 #include <fmt/format.h>
+#include <map>
 #include <poll.h>
 #include <sys/ioctl.h>
+#include <sys/statvfs.h>
 #include <sys/syscall.h>
 
 namespace outboard::service {
@@ -52,6 +55,12 @@ void wait_for_end(int process) {
 
 }  // namespace
 
+Outcome<UniqueFd> open_mount_root(const std::string &path) {
+  Outcome<fuse::MountTableEntry> mount = outboard_mount_of(path);
+  if (!mount) return std::unexpected(mount.error());
+  return open_root(*mount);
+}
+
 Outcome<void> sync_mount(const std::string &path) {
   Outcome<fuse::MountTableEntry> mount = outboard_mount_of(path);
   if (!mount) return std::unexpected(mount.error());
@@ -61,6 +70,47 @@ Outcome<void> sync_mount(const std::string &path) {
   if (::syncfs(root->get()) != 0) return failure(kExitSystem, fmt::format("{}: syncfs: {}", mount->target, std::strerror(errno)));
   if (::ioctl(root->get(), vfs::kControlSync) != 0)
     return failure(kExitSystem, fmt::format("{}: sync: {}", mount->target, std::strerror(errno)));
+  return {};
+}
+
+Outcome<MountReport> describe_mount(const std::string &path) {
+  Outcome<fuse::MountTableEntry> mount = outboard_mount_of(path);
+  if (!mount) return std::unexpected(mount.error());
+  Outcome<UniqueFd> root = open_root(*mount);
+  if (!root) return std::unexpected(root.error());
+  vfs::ControlIdentity server{};
+  vfs::ControlRequests requests{};
+  struct statvfs state {};
+  if (::ioctl(root->get(), vfs::kControlIdentify, &server) != 0 ||
+      ::ioctl(root->get(), vfs::kControlRequests, &requests) != 0 || ::fstatvfs(root->get(), &state) != 0)
+    return failure(kExitSystem, fmt::format("{}: {}", mount->target, std::strerror(errno)));
+  // Several opcodes may be versions of one operation.
+  std::map<std::string, std::uint64_t> by_name;
+  for (std::size_t i = 0; i < std::size(requests.received); ++i) {
+    if (requests.received[i] == 0) continue;
+    const char *name = fuse::operation(static_cast<fuse::wire::Opcode>(i)).name;
+    by_name[name != nullptr ? name : "(unknown)"] += requests.received[i];
+  }
+  MountReport report{.source = mount->source,
+                     .target = mount->target,
+                     .type = mount->type,
+                     .read_only = (state.f_flag & ST_RDONLY) != 0,
+                     .server_pid = server.server_pid,
+                     .requests = {}};
+  for (const auto &[name, received] : by_name) report.requests.push_back({name, received});
+  return report;
+}
+
+Outcome<void> shut_down_mount(const std::string &path, vfs::ShutdownMode mode) {
+  Outcome<fuse::MountTableEntry> mount = outboard_mount_of(path);
+  if (!mount) return std::unexpected(mount.error());
+  Outcome<UniqueFd> root = open_root(*mount);
+  if (!root) return std::unexpected(root.error());
+  std::uint32_t flags = vfs::kGoingFlush;
+  if (mode == vfs::ShutdownMode::log) flags = vfs::kGoingLog;
+  if (mode == vfs::ShutdownMode::now) flags = vfs::kGoingNow;
+  if (::ioctl(root->get(), vfs::kControlShutdown, &flags) != 0)
+    return failure(kExitSystem, fmt::format("{}: shutdown: {}", mount->target, std::strerror(errno)));
   return {};
 }
 
@@ -79,8 +129,13 @@ Outcome<void> unmount_and_wait(const std::string &target) {
       process.reset(static_cast<int>(::syscall(SYS_pidfd_open, server.server_pid, 0)));
     // An error here is old news of data that some program wrote and could not keep (a full disk): told, but no reason to
     // stay mounted. What cannot be made durable now is tried again, and reported, by the server as it ends.
-    if (::syncfs(root->get()) != 0 || (::ioctl(root->get(), vfs::kControlSync) != 0 && errno != EROFS))
-      std::fprintf(stderr, "outboard: %s: some of what was written is lost: %s\n", target.c_str(), std::strerror(errno));
+    // After a shutdown (ESHUTDOWN) there is nothing to say: what it took is what was asked for.
+    const int data_error = ::syncfs(root->get()) != 0 ? errno : 0;
+    const int server_error = ::ioctl(root->get(), vfs::kControlSync) != 0 ? errno : 0;
+    const bool lost = (data_error != 0 && server_error != ESHUTDOWN) ||
+                      (server_error != 0 && server_error != EROFS && server_error != ESHUTDOWN);
+    if (lost)
+      std::fprintf(stderr, "outboard: %s: some of what was written is lost: %s\n", target.c_str(), std::strerror(data_error != 0 ? data_error : server_error));
   }
   if (Status unmounted = fuse::unmount(mount->target, false); !unmounted)
     return failure(kExitMount, fmt::format("{}: {}", target, unmounted.error().message()));

@@ -10,10 +10,11 @@ struct Outcome {
   int exit_status = 0;
 };
 
-void add_mount_commands(CLI::App &app, Outcome &outcome);    // mount, umount, sync
+void add_mount_commands(CLI::App &app, Outcome &outcome);    // mount, umount, sync, shutdown
 void add_info_command(CLI::App &app, Outcome &outcome);      // info
 void add_reading_commands(CLI::App &app, Outcome &outcome);  // ls, cat, stat
 void add_copy_command(CLI::App &app, Outcome &outcome);      // cp
+void add_trace_command(CLI::App &app, Outcome &outcome);     // trace
 void add_selftest_command(CLI::App &app, Outcome &outcome);  // selftest
 void add_sample_command(CLI::App &app, Outcome &outcome);    // sample
 

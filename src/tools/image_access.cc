@@ -12,7 +12,7 @@ void MountWords::add_to(CLI::App &command) {
   command.add_option("-o", lists, "Mount options that matter here: offset=, sizelimit=, noload, journal_path=")->type_name("OPTIONS");
 }
 
-int with_image(const std::string &source, const MountWords &words, const std::function<Result<void>(vfs::Filesystem &)> &work) {
+int with_image(const std::string &source, const MountWords &words, const std::function<Result<void>(vfs::MountedVolume &)> &work) {
   service::MountOptions options;
   options.volume.volume.read_only = true;
   for (const std::string &list : words.lists) {

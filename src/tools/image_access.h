@@ -3,7 +3,7 @@
 #pragma once
 
 #include "service/mount_options.h"
-#include "vfs/filesystem.h"
+#include "vfs/mounted_volume.h"
 
 #include <CLI/CLI.hpp>
 #include <functional>
@@ -19,7 +19,7 @@ struct MountWords {
 };
 
 // Opens SRC read-only, calls `work`, and turns any failure into one line and an exit status.
-int with_image(const std::string &source, const MountWords &words, const std::function<Result<void>(vfs::Filesystem &)> &work);
+int with_image(const std::string &source, const MountWords &words, const std::function<Result<void>(vfs::MountedVolume &)> &work);
 
 struct ListedName {
   std::string name;

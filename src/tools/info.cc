@@ -1,13 +1,16 @@
-// info SRC: what a file system is, without mounting it; info DIR: what a mount is.
+// info SRC: what a file system is, without mounting it; info --extents SRC PATH: where its files are.
 #include "ext4/format/features.h"
 #include "ext4/format/superblock.h"
+#include "service/release.h"
 #include "service/source.h"
 #include "tools/commands.h"
+#include "tools/extents.h"
 #include "tools/image_access.h"
 #include "vfs/mounted_volume.h"
 
 #include <cstdio>
 #include <ctime>
+#include <filesystem>
 #include <fmt/format.h>
 
 namespace outboard::tools {
@@ -59,8 +62,23 @@ std::string state_of(const format::Superblock &sb) {
   return text;
 }
 
+void line(const char *name, const std::string &value) { fmt::print("{:<14}{}\n", name, value); }
+
+void show(const service::MountReport &mount) {
+  line("mount", mount.target);
+  line("source", mount.source);
+  line("type", mount.type + (mount.read_only ? ", read-only" : ", read-write"));
+  line("server", fmt::format("process {}", mount.server_pid));
+  fmt::print("requests since the mount\n");
+  std::uint64_t sum = 0;
+  for (const service::RequestCount &count : mount.requests) {
+    fmt::print("  {:<16}{:>14}\n", count.operation, count.received);
+    sum += count.received;
+  }
+  fmt::print("  {:<16}{:>14}\n", "in all", sum);
+}
+
 void show(const std::string &source, const format::Superblock &sb) {
-  const auto line = [](const char *name, const std::string &value) { fmt::print("{:<14}{}\n", name, value); };
   line("source", source);
   line("type", kind_of(sb));
   line("label", sb.label.empty() ? "(none)" : sb.label);
@@ -82,11 +100,29 @@ void show(const std::string &source, const format::Superblock &sb) {
 }
 
 struct InfoOptions {
-  std::string source;
+  std::string source, path;
+  bool extents = false;
   MountWords words;
 };
 
+int mount_info(const std::string &directory) {
+  const auto report = service::describe_mount(directory);
+  if (!report) {
+    complain(report.error().text);
+    return report.error().exit_status;
+  }
+  show(*report);
+  return 0;
+}
+
 int info(const InfoOptions &chosen) {
+  if (chosen.extents) return show_extents(chosen.source, chosen.path.empty() ? "/" : chosen.path, chosen.words);
+  std::error_code ignored;
+  if (std::filesystem::is_directory(chosen.source, ignored)) return mount_info(chosen.source);
+  if (!chosen.path.empty()) {
+    complain("info: a path inside the image goes with --extents");
+    return service::kExitUsage;
+  }
   service::MountOptions options;
   for (const std::string &list : chosen.words.lists) {
     if (auto parsed = service::parse_mount_options(list, options); !parsed) {
@@ -108,8 +144,10 @@ int info(const InfoOptions &chosen) {
 
 void add_info_command(CLI::App &app, Outcome &outcome) {
   auto options = std::make_shared<InfoOptions>();
-  CLI::App *command = app.add_subcommand("info", "Show what a file system is: size, state, features");
-  command->add_option("SRC", options->source, "Image file or block device")->required();
+  CLI::App *command = app.add_subcommand("info", "Show what a file system is: size, state, features; of a mount: its server and what it has been asked for");
+  command->add_option("SRC", options->source, "Image file or block device, or a directory in a mount")->required();
+  command->add_option("PATH", options->path, "With --extents: a file, or a directory for all files below it (default /)");
+  command->add_flag("--extents", options->extents, "List where the blocks of files are, and count the extents");
   options->words.add_to(*command);
   command->callback([options, &outcome] { outcome.exit_status = info(*options); });
 }

@@ -22,6 +22,7 @@ int run(int argc, char **argv) {
   add_info_command(app, outcome);
   add_reading_commands(app, outcome);
   add_copy_command(app, outcome);
+  add_trace_command(app, outcome);
   add_selftest_command(app, outcome);
   add_sample_command(app, outcome);
   try {

@@ -1,4 +1,4 @@
-// mount, umount, sync.
+// mount, umount, sync, shutdown.
 #include "service/release.h"
 #include "service/serve.h"
 #include "tools/commands.h"
@@ -74,6 +74,27 @@ void add_mount_commands(CLI::App &app, Outcome &outcome) {
     CLI::App *command = app.add_subcommand("sync", "Make everything written to a mount so far durable");
     command->add_option("DIR", *target, "The mount, or anything in it")->required();
     command->callback([target, &outcome] { outcome.exit_status = report(service::sync_mount(*target)); });
+  }
+  {
+    struct Arguments {
+      std::string target;
+      bool flush = false, log = false, now = false;
+    };
+    auto arguments = std::make_shared<Arguments>();
+    CLI::App *command =
+        app.add_subcommand("shutdown", "Let nothing reach the disk any more, as if the machine had crashed; then unmount it");
+    command->add_option("DIR", arguments->target, "The mount, or anything in it")->required();
+    CLI::App *how = command->add_option_group("how");
+    how->add_flag("--flush", arguments->flush, "After everything written so far is on disk (the default)");
+    how->add_flag("--log", arguments->log, "After the journal has been committed; data is not waited for");
+    how->add_flag("--now", arguments->now, "At once");
+    how->require_option(0, 1);
+    command->callback([arguments, &outcome] {
+      const vfs::ShutdownMode mode = arguments->now   ? vfs::ShutdownMode::now
+                                     : arguments->log ? vfs::ShutdownMode::log
+                                                      : vfs::ShutdownMode::flush;
+      outcome.exit_status = report(service::shut_down_mount(arguments->target, mode));
+    });
   }
 }
 

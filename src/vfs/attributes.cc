@@ -73,7 +73,7 @@ Result<Attributes> MountedVolume::get_attributes(NodeId node) {
 }
 
 Result<Attributes> MountedVolume::set_attributes(NodeId node, const SetAttributes &changes) {
-  TRY(volume_->check_writable());
+  TRY(check_writable());
   InodeRef inode = TRY(find(node));
   {
     ReadLock lock(inode->lock);
@@ -151,9 +151,9 @@ void MountedVolume::touch_atime(Inode &inode) {
 }
 
 Status MountedVolume::store_times(Inode &inode) {
-  if (volume_->read_only()) return {};
   WriteLock lock(inode.lock);
-  if (!inode.times_dirty.exchange(false)) return {};
+  // Whatever becomes of them, they are not tried again: an inode that stays dirty could never be evicted.
+  if (!inode.times_dirty.exchange(false) || volume_->read_only()) return {};
   jbd2::Handle handle = TRY(volume_->journal().start(ext4::credits::kStoreInode));
   TRY(volume_->inodes().store(handle, inode.disk, false));
   handle.finish();

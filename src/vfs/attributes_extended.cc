@@ -19,6 +19,7 @@ template <class Bytes> Result<std::size_t> hand_out(const Bytes &bytes, std::spa
 }  // namespace
 
 Result<std::size_t> MountedVolume::get_xattr(NodeId node, std::string_view name, std::span<std::byte> into) {
+  TRY(check_running());
   InodeRef inode = TRY(find(node));
   ReadLock lock(inode->lock);
   const std::vector<std::byte> value = TRY(reported(ext4::xattrs::get(*volume_, inode->disk, name)));
@@ -38,7 +39,7 @@ Result<std::size_t> MountedVolume::list_xattrs(NodeId node, std::span<std::byte>
 
 Status MountedVolume::set_xattr(NodeId node, std::string_view name, std::span<const std::byte> value, int flags,
                                 bool clear_setgid) {
-  TRY(volume_->check_writable());
+  TRY(check_writable());
   if ((flags & ~(XATTR_CREATE | XATTR_REPLACE)) != 0) return fail(Error::user(EINVAL));
   const auto mode = (flags & XATTR_CREATE) != 0    ? ext4::xattrs::SetMode::create
                     : (flags & XATTR_REPLACE) != 0 ? ext4::xattrs::SetMode::replace
@@ -51,7 +52,7 @@ Status MountedVolume::set_xattr(NodeId node, std::string_view name, std::span<co
 }
 
 Status MountedVolume::remove_xattr(NodeId node, std::string_view name) {
-  TRY(volume_->check_writable());
+  TRY(check_writable());
   InodeRef inode = TRY(find(node));
   WriteLock lock(inode->lock);
   if ((inode->disk.fields.flags & (format::kInodeFlagImmutable | format::kInodeFlagAppend)) != 0) return fail(Error::user(EPERM));

@@ -3,8 +3,10 @@
 #include "ext4/mapper.h"
 #include "ext4/truncate.h"
 #include "iomap/buffered.h"
+#include "iomap/cached_source.h"
 #include "iomap/direct.h"
 #include "iomap/seek.h"
+#include "iomap/short_read.h"
 #include "vfs/mounted_volume.h"
 
 #include <linux/falloc.h>
@@ -21,12 +23,21 @@ Result<InodeRef> MountedVolume::find_file(NodeId node) {
 }
 
 Result<std::size_t> MountedVolume::read(NodeId node, std::uint64_t offset, std::span<std::byte> into) {
+  TRY(check_running());
   InodeRef inode = TRY(find_file(node));
   std::size_t got = 0;
   {
     ReadLock lock(inode->lock);
-    ext4::Mapper mapper(*volume_, inode->disk);
-    got = TRY(reported(iomap::buffered::read(mapper, inode->pages, volume_->device(), offset, into)));
+    const std::uint64_t &sequence = inode->disk.map_sequence;
+    // Short: one known stretch, straight from the device. Anything else goes the whole way.
+    const iomap::ShortReadFile file{.mappings = inode->mappings, .cookie = sequence, .cache = inode->pages};
+    if (auto quick = iomap::short_read(mappings_, file, volume_->device(), offset, into)) {
+      got = TRY(reported(std::move(*quick)));
+    } else {
+      ext4::Mapper mapper(*volume_, inode->disk);
+      iomap::CachedSource source(mapper, mappings_, inode->mappings, sequence);
+      got = TRY(reported(iomap::buffered::read(source, inode->pages, volume_->device(), offset, into)));
+    }
   }
   touch_atime(*inode);
   return got;
@@ -35,7 +46,7 @@ Result<std::size_t> MountedVolume::read(NodeId node, std::uint64_t offset, std::
 // --- writing --------------------------------------------------------------------------------------------------------
 
 Result<std::size_t> MountedVolume::write(NodeId node, std::uint64_t offset, std::span<const std::byte> data, WriteFlags flags) {
-  TRY(volume_->check_writable());
+  TRY(check_writable());
   InodeRef inode = TRY(find_file(node));
   if (data.empty()) return std::size_t{0};
   // Too much is dirty already: the writer waits, with nothing held, for write-back to make room.
@@ -110,9 +121,12 @@ Result<bool> MountedVolume::overwrite(Inode &inode, std::uint64_t offset, std::s
   const std::uint64_t first = round_down(offset, block_size), end = round_up(offset + data.size(), block_size);
   if (inode.pages.touches({first, end - first})) return false;
   ext4::Mapper mapper(*volume_, inode.disk);
+  iomap::CachedSource source(mapper, mappings_, inode.mappings, inode.disk.map_sequence);
   for (std::uint64_t done = 0; done < data.size();) {
     const std::uint64_t at = offset + done, left = data.size() - done;
-    const iomap::Mapping mapping = TRY(mapper.begin({at, left}, iomap::Operation::read));
+    // Nothing is asked of the map but where: an answer for reading does.
+    const iomap::Mapping mapping = TRY(source.begin({at, left}, iomap::Operation::read));
+    TRY(source.end({at, left}, 0, iomap::Operation::read, mapping));
     if (mapping.type != iomap::MappingType::mapped || mapping.flags != 0) return false;
     const std::uint64_t length = std::min(left, mapping.end() - at);
     TRY(volume_->device().write(mapping.address + (at - mapping.offset), data.subspan(done, length)));
@@ -122,7 +136,7 @@ Result<bool> MountedVolume::overwrite(Inode &inode, std::uint64_t offset, std::s
 }
 
 Status MountedVolume::allocate(NodeId node, std::uint64_t offset, std::uint64_t length, int mode) {
-  TRY(volume_->check_writable());
+  TRY(check_writable());
   InodeRef inode = TRY(find_file(node));
   if (length == 0) return fail(Error::user(EINVAL));
   const bool keep_size = (mode & FALLOC_FL_KEEP_SIZE) != 0;
@@ -157,16 +171,24 @@ Status MountedVolume::allocate(NodeId node, std::uint64_t offset, std::uint64_t 
 
 Result<std::uint64_t> MountedVolume::seek(NodeId node, std::uint64_t offset, Seek what) {
   InodeRef inode = TRY(find_file(node));
-  write_back(*inode);
   ReadLock lock(inode->lock);
   ext4::Mapper mapper(*volume_, inode->disk);
   const std::uint64_t size = inode->pages.size();
-  return reported(what == Seek::data ? iomap::seek_data(mapper, offset, size) : iomap::seek_hole(mapper, offset, size));
+  return reported(what == Seek::data ? iomap::seek_data(mapper, offset, size, &inode->pages)
+                                   : iomap::seek_hole(mapper, offset, size, &inode->pages));
 }
 
 Result<std::size_t> MountedVolume::copy_range(NodeId from, std::uint64_t from_offset, NodeId to, std::uint64_t to_offset,
                                               std::size_t length) {
   constexpr std::size_t kPiece = std::size_t{1} << 20;
+  {
+    // What the source has now: a copy to behind the end of the same file makes more of it, piece by piece.
+    InodeRef source = TRY(find_file(from));
+    ReadLock lock(source->lock);
+    const std::uint64_t size = source->pages.size();
+    if (from_offset >= size) return std::size_t{0};
+    length = static_cast<std::size_t>(std::min<std::uint64_t>(length, size - from_offset));
+  }
   std::vector<std::byte> buffer(std::min(length, kPiece));
   std::size_t copied = 0;
   while (copied < length) {

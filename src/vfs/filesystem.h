@@ -18,6 +18,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace outboard::vfs {
 
@@ -87,9 +88,7 @@ struct DirectoryEntry {
 class DirectorySink {
 public:
   virtual ~DirectorySink() = default;
-  // Bytes that a run of entries with these name lengths would still need to fit is the transport's arithmetic:
-  // true when an entry with a name of this length fits after `already` bytes of others. Used to keep entries that
-  // share a position together.
+  // The transport's arithmetic: entries that share a position are added together or not at all.
   virtual std::size_t room() const = 0;                         // bytes left
   virtual std::size_t cost(std::string_view name) const = 0;    // bytes one entry takes
   // False: no room, the entry was not taken. `entry` is null unless the caller asked for plus (and for "." and "..").
@@ -104,6 +103,13 @@ struct Statistics {
 };
 
 enum class Seek { data, hole };
+
+// How much still reaches the disk before nothing does any more.
+enum class ShutdownMode : std::uint8_t {
+  flush,  // everything written so far: data and metadata
+  log,    // metadata: the journal is committed
+  now,    // nothing
+};
 
 struct WriteFlags {
   bool kill_privileges = false;  // clear setuid, setgid and security.capability: the writer may not keep them
@@ -155,6 +161,17 @@ public:
   virtual Status sync(NodeId node, bool data_only) = 0;
   virtual Status sync_all() = 0;
 
+  // As a crash, without one: nothing reaches the disk after this has returned success, whatever is still asked for;
+  // operations that read or write contents or change anything fail with EIO; names and attributes can be looked at. The
+  // next mount replays the journal. An error: not shut down (what was to be flushed could not be). Again: success.
+  virtual Status shutdown(ShutdownMode mode) {
+    static_cast<void>(mode);
+    return fail(Error::user(ENOTTY));
+  }
+  virtual bool is_shut_down() const { return false; }
+  // The nodes with a lookup count, of which a client may have something cached.
+  virtual std::vector<NodeId> known_nodes() { return {}; }
+
   // Names with their prefix ("user.x"). get/list: an empty buffer asks for the size; too small is ERANGE.
   virtual Result<std::size_t> get_xattr(NodeId node, std::string_view name, std::span<std::byte> into) = 0;
   virtual Result<std::size_t> list_xattrs(NodeId node, std::span<std::byte> into) = 0;
@@ -164,6 +181,7 @@ public:
   virtual Status remove_xattr(NodeId node, std::string_view name) = 0;
 
   // Entries from `offset` (0 = start) until the sink is full or the end. With `plus` each entry but the dots is looked up.
+  // EINVAL when there are entries and the empty sink has no room for the first of them.
   virtual Status read_directory(NodeId node, std::uint64_t offset, bool plus, DirectorySink &sink) = 0;
 
   // `command` is the ioctl number; `in` what the kernel copied from the caller; returns bytes placed into `out`.
@@ -174,7 +192,7 @@ public:
   virtual Result<std::uint64_t> map_block(NodeId node, std::uint64_t block, std::uint32_t block_size) = 0;
   virtual Result<Statistics> statistics() = 0;
 
-  // The last call: everything to disk, the image released as clean. No other call may be running or follow.
+  // The last call: everything to disk, the image released as clean (unless shut down: then as after a crash). No other call may be running or follow.
   virtual Status unmount() = 0;
 };
 

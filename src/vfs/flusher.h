@@ -5,7 +5,7 @@
 // file has much of it, and at once for everybody when memory for folios runs short. What happens to an inode is the
 // owner's business (two callbacks); *when* is this class's.
 //
-// Thread-safe. Its mutex (Rank::leaf) is never held across a callback.
+// Thread-safe. Its mutex (Rank::flusher) is never held across a callback.
 #pragma once
 
 #include "vfs/inode_table.h"
@@ -71,7 +71,7 @@ private:
   pagecache::FolioMemory &memory_;
   const Work work_;
   const FlusherOptions options_;
-  mutable Mutex mutex_{Rank::leaf};
+  mutable Mutex mutex_{Rank::flusher};
   CondVar changed_;
   std::unordered_map<InodeNumber, Entry> entries_ GUARDED_BY(mutex_);
   std::set<std::pair<Clock::time_point, InodeNumber>> schedule_ GUARDED_BY(mutex_);

@@ -1,6 +1,7 @@
 #include "vfs/inode_table.h"
 
 #include "ext4/inode_alloc.h"
+#include "vfs/trace.h"
 
 #include <algorithm>
 #include <cassert>
@@ -13,8 +14,8 @@ InodeRef::~InodeRef() {
 }
 
 InodeTable::InodeTable(ext4::Volume &volume, pagecache::FolioMemory &memory, std::size_t max_idle,
-                       std::function<void(InodeNumber)> unlinked)
-    : volume_(volume), memory_(memory), max_idle_per_shard_(max_idle / 64 + 1), unlinked_(std::move(unlinked)) {}
+                       std::function<void(InodeNumber)> retire)
+    : volume_(volume), memory_(memory), max_idle_per_shard_(max_idle / 64 + 1), retire_(std::move(retire)) {}
 
 InodeTable::~InodeTable() = default;
 
@@ -59,17 +60,23 @@ Result<InodeRef> InodeTable::get(InodeNumber number) {
 }
 
 Result<InodeRef> InodeTable::load(Shard &shard, InodeNumber number) {
+  const outboard::trace::Stopwatch watch;
   Result<ext4::Inode> disk = volume_.inodes().load(number);
-  if (disk && disk->fields.mode == 0) disk = fail(Error::user(ESTALE, "inode is not in use").of_inode(number.value()));
+  // Deleted ones keep their mode.
+  if (disk && (disk->fields.mode == 0 || disk->fields.links == 0))
+    disk = fail(Error::user(ESTALE, "inode is not in use").of_inode(number.value()));
+  trace::inode_load(number, disk, watch);
   MutexLock lock(shard.mutex);
   auto found = shard.inodes.find(number);
   assert(found != shard.inodes.end());
+  Inode &inode = *found->second;
+  // add() has come in between: the number means a new inode, which is here.
+  if (inode.state_ != Inode::State::loading) return InodeRef(this, &inode);
   shard.loaded.notify_all();
   if (!disk) {
     shard.inodes.erase(found);
     return fail(disk.error());
   }
-  Inode &inode = *found->second;
   inode.links_ = disk->fields.links;
   // Nobody else can use the inode before it is ready.
   inode.pages.set_size(disk->fields.size);
@@ -88,20 +95,29 @@ InodeRef InodeTable::add(ext4::Inode made) {
   [&]() NO_THREAD_SAFETY_ANALYSIS { inode->disk = std::move(made); }();
   MutexLock lock(shard.mutex);
   auto [place, inserted] = shard.inodes.emplace(inode->number, nullptr);
-  // A number is handed out again only after its old object has gone (InodeAllocator::hold_number), except that a
-  // stale handle may have tried to load it and be about to fail.
-  while (!inserted && place->second->state_ != Inode::State::ready) {
-    shard.loaded.wait(shard.mutex);
-    std::tie(place, inserted) = shard.inodes.emplace(inode->number, nullptr);
-  }
   if (inserted) {
     place->second = std::move(inode);
-  } else {
-    // A stale handle loaded it between its making and now: it is the same inode.
-    unidle(shard, *place->second);
-    ++place->second->references_;
+    return InodeRef(this, place->second.get());
   }
-  return InodeRef(this, place->second.get());
+  // A number is handed out again only after its old object has gone (InodeAllocator::hold_number), but whoever came with a
+  // stale handle may have loaded it, or be loading it, since it reached the disk. What was read may be half of what was
+  // made: it gives way, unless somebody uses it, who then found it complete enough.
+  Inode &present = *place->second;
+  assert(present.state_ != Inode::State::deleting);
+  unidle(shard, present);
+  if (present.state_ == Inode::State::loading || present.references_ == 0) {
+    [&]() NO_THREAD_SAFETY_ANALYSIS {
+      // What is remembered of the old map is not true of this one.
+      inode->disk.map_sequence = present.disk.map_sequence + 1;
+      present.disk = std::move(inode->disk);
+    }();
+    present.pages.set_size(inode->pages.size());
+    present.links_ = inode->links_;
+    present.state_ = Inode::State::ready;
+    shard.loaded.notify_all();
+  }
+  ++present.references_;
+  return InodeRef(this, &present);
 }
 
 void InodeTable::unidle(Shard &shard, Inode &inode) {
@@ -110,39 +126,51 @@ void InodeTable::unidle(Shard &shard, Inode &inode) {
   inode.idle_ = false;
 }
 
-bool InodeTable::settle(Shard &shard, Inode &inode) {
-  if (inode.references_ != 0 || inode.lookups_ != 0 || inode.state_ != Inode::State::ready) return false;
-  if (inode.links_ == 0) return true;
+std::optional<InodeNumber> InodeTable::settle(Shard &shard, Inode &inode) {
+  if (inode.references_ != 0 || inode.lookups_ != 0 || inode.state_ != Inode::State::ready) return std::nullopt;
+  if (inode.links_ == 0) return inode.number;
   if (!inode.idle_) {
     inode.idle_position_ = shard.idle.insert(shard.idle.end(), &inode);
     inode.idle_ = true;
     inode.write_error.store(0, std::memory_order_relaxed);  // nobody is left to be told
   }
-  // Inodes whose times are only in memory wait for the flusher and are passed over.
-  auto candidate = shard.idle.begin();
-  while (shard.idle.size() > max_idle_per_shard_ && candidate != shard.idle.end()) {
-    Inode *old = *candidate;
-    if (old->times_dirty.load(std::memory_order_relaxed)) {
-      ++candidate;
-      continue;
-    }
-    candidate = shard.idle.erase(candidate);
-    shard.inodes.erase(old->number);
+  while (shard.idle.size() > max_idle_per_shard_) {
+    Inode &old = *shard.idle.front();
+    unidle(shard, old);
+    // Off the list, so that it is told once; idle again when the reaper has written it.
+    if (old.times_dirty.load(std::memory_order_relaxed)) return old.number;
+    trace::inode_evict(old.number);
+    shard.inodes.erase(old.number);
   }
-  return false;
+  return std::nullopt;
+}
+
+std::size_t InodeTable::shrink(std::size_t bytes) {
+  std::size_t freed = 0;
+  for (Shard &shard : shards_) {
+    MutexLock lock(shard.mutex);
+    for (auto candidate = shard.idle.begin(); candidate != shard.idle.end() && freed < bytes;) {
+      Inode &old = **candidate++;
+      if (old.times_dirty.load(std::memory_order_relaxed)) continue;
+      unidle(shard, old);
+      trace::inode_evict(old.number);
+      shard.inodes.erase(old.number);
+      freed += sizeof(Inode);
+    }
+  }
+  return freed;
 }
 
 void InodeTable::release(Inode &inode) {
   Shard &shard = shard_of(inode.number);
-  const InodeNumber number = inode.number;
-  bool tell = false;
+  std::optional<InodeNumber> told;
   {
     MutexLock lock(shard.mutex);
     assert(inode.references_ > 0);
     --inode.references_;
-    tell = settle(shard, inode);
+    told = settle(shard, inode);
   }
-  if (tell) unlinked_(number);
+  if (told) retire_(*told);
 }
 
 void InodeTable::count_lookup(Inode &inode) {
@@ -152,16 +180,16 @@ void InodeTable::count_lookup(Inode &inode) {
 
 void InodeTable::forget(InodeNumber number, std::uint64_t count) {
   Shard &shard = shard_of(number);
-  bool tell = false;
+  std::optional<InodeNumber> told;
   {
     MutexLock lock(shard.mutex);
     auto found = shard.inodes.find(number);
     if (found == shard.inodes.end()) return;
     Inode &inode = *found->second;
     inode.lookups_ -= std::min(count, inode.lookups_);
-    tell = settle(shard, inode);
+    told = settle(shard, inode);
   }
-  if (tell) unlinked_(number);
+  if (told) retire_(*told);
 }
 
 void InodeTable::note_links(Inode &inode, std::uint32_t links) {
@@ -181,6 +209,18 @@ InodeRef InodeTable::take_for_deletion(InodeNumber number) {
   return InodeRef(this, &inode);
 }
 
+InodeRef InodeTable::take_if_dirty(InodeNumber number) {
+  Shard &shard = shard_of(number);
+  MutexLock lock(shard.mutex);
+  auto found = shard.inodes.find(number);
+  if (found == shard.inodes.end()) return {};
+  Inode &inode = *found->second;
+  if (inode.state_ != Inode::State::ready || !inode.times_dirty.load(std::memory_order_relaxed)) return {};
+  unidle(shard, inode);
+  ++inode.references_;
+  return InodeRef(this, &inode);
+}
+
 void InodeTable::drop_deleted(InodeRef inode) {
   Shard &shard = shard_of(inode->number);
   MutexLock lock(shard.mutex);
@@ -189,8 +229,18 @@ void InodeTable::drop_deleted(InodeRef inode) {
   shard.loaded.notify_all();
 }
 
+std::vector<InodeNumber> InodeTable::looked_up() const {
+  std::vector<InodeNumber> numbers;
+  for (const Shard &shard : shards_) {
+    MutexLock lock(shard.mutex);
+    for (const auto &[number, inode] : shard.inodes)
+      if (inode->lookups_ != 0) numbers.push_back(number);
+  }
+  return numbers;
+}
+
 void InodeTable::forget_everything() {
-  std::vector<InodeNumber> unlinked;
+  std::vector<InodeNumber> told;
   for (Shard &shard : shards_) {
     MutexLock lock(shard.mutex);
     std::vector<InodeNumber> looked_up;
@@ -199,10 +249,10 @@ void InodeTable::forget_everything() {
     for (InodeNumber number : looked_up) {
       Inode &inode = *shard.inodes.find(number)->second;  // only idle inodes are evicted by settle()
       inode.lookups_ = 0;
-      if (settle(shard, inode)) unlinked.push_back(number);
+      if (const std::optional<InodeNumber> one = settle(shard, inode)) told.push_back(*one);
     }
   }
-  for (InodeNumber number : unlinked) unlinked_(number);
+  for (InodeNumber number : told) retire_(number);
 }
 
 void InodeTable::for_each_dirty(const std::function<void(InodeRef)> &visit) {

@@ -3,6 +3,7 @@
 // Three counts, three meanings. *Lookups* are the transport's (forget() takes them back). *References* are operations
 // under way (InodeRef). *Links* are on disk. An inode with neither lookups nor references is idle: with links it
 // stays cached, bounded, least recently used out first; without links it goes to the reaper, which alone deletes.
+// An idle inode whose times are only in memory cannot just go: when its turn comes, the reaper writes them first.
 // Dropping a reference therefore never does I/O and never waits for a transaction.
 //
 // Thread-safe. Shard mutexes (Rank::inode_table) are taken inside inode locks and never across I/O: a load happens
@@ -12,6 +13,7 @@
 #include "base/mutex.h"
 #include "ext4/inode.h"
 #include "ext4/volume.h"
+#include "iomap/mapping_cache.h"
 #include "pagecache/file_cache.h"
 
 #include <array>
@@ -19,7 +21,9 @@
 #include <functional>
 #include <list>
 #include <memory>
+#include <optional>
 #include <unordered_map>
+#include <vector>
 
 namespace outboard::vfs {
 
@@ -38,6 +42,7 @@ public:
   // Its size is that of what has been recorded; clients see pages.size().
   ext4::Inode disk GUARDED_BY(lock);
   pagecache::FileCache pages;
+  iomap::InodeMappings mappings;  // parts of the map, known without a look at the tree
   // errno of a write-back that lost data: every fsync is told until nobody has the file open any more.
   std::atomic<int> write_error{0};
   // Data went to the device since the last flush that fsync knows of.
@@ -51,7 +56,7 @@ private:
   enum class Queued : std::uint8_t { no, dirty, lingering };
   std::atomic<Queued> queued_{Queued::no};  // in the flusher; changed under its mutex
 
-  enum class State : std::uint8_t { loading, ready, failed, deleting };
+  enum class State : std::uint8_t { loading, ready, deleting };
   // Guarded by the shard's mutex.
   State state_ = State::loading;
   std::uint64_t lookups_ = 0;
@@ -85,15 +90,17 @@ private:
 
 class InodeTable {
 public:
-  // `unlinked` receives inodes that are idle and have no links; it must only queue them and call take_for_deletion() later.
+  // `retire` receives inodes that are idle and have no links, and idle ones beyond the bound whose times are only in memory;
+  // it must only queue them and call take_for_deletion() and take_if_dirty() later.
   // `memory` and `volume` must outlive the table.
   InodeTable(ext4::Volume &volume, pagecache::FolioMemory &memory, std::size_t max_idle,
-             std::function<void(InodeNumber)> unlinked);
+             std::function<void(InodeNumber)> retire);
   ~InodeTable();
 
-  // The inode, loaded if it is not here. ESTALE while it is being deleted, or when it is free on disk.
+  // The inode, loaded if it is not here. ESTALE while it is being deleted, or when it is free or deleted on disk.
+  // Does device I/O, but takes no inode lock.
   Result<InodeRef> get(InodeNumber number);
-  // An inode just made on disk.
+  // An inode just made on disk. What a stale handle may have loaded under its number meanwhile gives way.
   InodeRef add(ext4::Inode made);
   // One more reference to an inode that the caller holds one of.
   InodeRef another(Inode &inode);
@@ -107,8 +114,15 @@ public:
 
   // For the reaper: a sole reference to an idle unlinked inode, or none if it is in use again (a temporary file got a name).
   InodeRef take_for_deletion(InodeNumber number);
+  // For the reaper: a reference to an inode whose times are only in memory, or none.
+  InodeRef take_if_dirty(InodeNumber number);
   // The inode is gone from disk: its object goes too.
   void drop_deleted(InodeRef inode);
+
+  // Those that the transport has looked up and not forgotten.
+  std::vector<InodeNumber> looked_up() const;
+  // Idle inodes go, the longest idle first, until about so many bytes are free. Returns the bytes.
+  std::size_t shrink(std::size_t bytes);
 
   // After the transport is gone: all lookups forgotten.
   void forget_everything();
@@ -127,8 +141,9 @@ private:
   Shard &shard_of(InodeNumber number) { return shards_[number.value() % shards_.size()]; }
   Result<InodeRef> load(Shard &shard, InodeNumber number);
   void release(Inode &inode);
-  // True when the inode has become idle without links and must be told to the reaper.
-  [[nodiscard]] bool settle(Shard &shard, Inode &inode) REQUIRES(shard.mutex);
+  // Looks whether the inode has become idle, and which idle ones are too many. The number is for the reaper: this inode when
+  // it has no links, or the oldest idle one when that must be written before it can go.
+  [[nodiscard]] std::optional<InodeNumber> settle(Shard &shard, Inode &inode) REQUIRES(shard.mutex);
   static void unidle(Shard &shard, Inode &inode) REQUIRES(shard.mutex);
 
   const Shard &shard_of(InodeNumber number) const { return shards_[number.value() % shards_.size()]; }
@@ -137,7 +152,7 @@ private:
   ext4::Volume &volume_;
   pagecache::FolioMemory &memory_;
   const std::size_t max_idle_per_shard_;
-  const std::function<void(InodeNumber)> unlinked_;
+  const std::function<void(InodeNumber)> retire_;
   std::array<Shard, 64> shards_;
 };
 

@@ -2,10 +2,12 @@
 //
 // Every operation: find the inodes in the table (references), lock them (docs/locking.md: several at once in order of
 // number), call one function of ext4, tell the table about links, drop everything. No I/O policy lives here but sync.
-// Files: lifecycle.cc (open, sync, unmount, deletion), attributes.cc, names.cc, data.cc, write_back.cc,
+// Files: lifecycle.cc (open, sync, unmount, deletion), shutdown.cc, attributes.cc, names.cc, data.cc, write_back.cc,
 // attributes_extended.cc, listing.cc, ioctl.cc.
 #pragma once
 
+#include "base/memory_pressure.h"
+#include "device/gated_device.h"
 #include "ext4/volume.h"
 #include "pagecache/folio_memory.h"
 #include "vfs/filesystem.h"
@@ -28,6 +30,7 @@ struct MountedVolumeOptions {
   AtimePolicy atime = AtimePolicy::relative;
   std::size_t idle_inodes = 16384;  // kept parsed though nobody uses them
   pagecache::MemoryLimits memory;
+  bool watch_memory = false;  // give clean state back when the system is short of memory (opens files of /proc)
   FlusherOptions flusher;
 };
 
@@ -40,6 +43,8 @@ public:
   ~MountedVolume() override;  // without unmount(): as a crash
 
   ext4::Volume &volume() { return *volume_; }
+  // Parsed inodes in memory, those in use included.
+  std::size_t inodes_in_memory() const { return inodes_->size(); }
 
   Result<Entry> lookup(NodeId parent, std::string_view name) override;
   void forget(NodeId node, std::uint64_t count) override;
@@ -64,6 +69,9 @@ public:
                                  std::size_t length) override;
   Status sync(NodeId node, bool data_only) override;
   Status sync_all() override;
+  Status shutdown(ShutdownMode mode) override;
+  bool is_shut_down() const override { return shut_down_.load(); }
+  std::vector<NodeId> known_nodes() override;
   Result<std::size_t> get_xattr(NodeId node, std::string_view name, std::span<std::byte> into) override;
   Result<std::size_t> list_xattrs(NodeId node, std::span<std::byte> into) override;
   Status set_xattr(NodeId node, std::string_view name, std::span<const std::byte> value, int flags,
@@ -77,12 +85,30 @@ public:
   Status unmount() override;
 
 private:
-  MountedVolume(std::unique_ptr<ext4::Volume> volume, const MountedVolumeOptions &options);
+  // What stands between the volume and its devices: below everything, so that a shutdown holds for everybody.
+  struct Gates {
+    explicit Gates(device::BlockDevice &file_system) : main(file_system) {}
+    device::GatedDevice main;
+    std::optional<device::GatedDevice> journal;  // of an external journal
+  };
+  MountedVolume(std::unique_ptr<Gates> gates, std::unique_ptr<ext4::Volume> volume, const MountedVolumeOptions &options);
+
+  // EIO once shut down. For every operation that reads or writes contents or changes anything.
+  Status check_running() const {
+    if (shut_down_.load(std::memory_order_relaxed)) return fail(Error::user(EIO, "shut down"));
+    return {};
+  }
+  // ... and EROFS when the volume takes no changes.
+  Status check_writable() const {
+    TRY(check_running());
+    return volume_->check_writable();
+  }
+  Status flush_dirty_data();  // shutdown.cc
 
   Result<InodeRef> find(NodeId node);
   // The inode of a file that data operations make sense for; EISDIR, EINVAL otherwise.
   Result<InodeRef> find_file(NodeId node);
-  // The child as the directory says now, referenced. The parent's lock is not held on return.
+  // The child as the directory says now, referenced; EUCLEAN when that is no inode in use. The directory's lock is not held on return.
   Result<InodeRef> child(Inode &directory, std::string_view name);
   Result<Entry> entry_of(Inode &inode);  // counts a lookup
   Attributes attributes_of(const Inode &inode) const REQUIRES_SHARED(inode.lock);
@@ -96,6 +122,7 @@ private:
   Result<std::size_t> write_once(Inode &inode, std::uint64_t offset, std::span<const std::byte> data, WriteFlags flags);
   Status check_write(Inode &inode, std::uint64_t offset, std::span<const std::byte> &data, WriteFlags flags) REQUIRES(inode.lock);
   Result<std::size_t> write_direct(Inode &inode, std::uint64_t offset, std::span<const std::byte> data, WriteFlags flags);
+  void watch_memory();
   Result<bool> overwrite(Inode &inode, std::uint64_t offset, std::span<const std::byte> data);
 
   // The inode's lock, exclusively, with no page dirty and everything written recorded: the map says it all. Write-back runs
@@ -130,24 +157,34 @@ private:
                                   std::span<std::byte> out, const Caller &caller);
   Result<std::size_t> trim(std::span<const std::byte> in, std::span<std::byte> out);
 
-  void destroy(InodeNumber number);
+  // On the reaper's thread: deletes an unlinked inode; writes the times of one that is idle and in the way.
+  void retire(InodeNumber number);
+  void destroy(InodeRef inode);
   // When space is short: what deleted files hold comes back once they are reaped and their transaction is durable.
   void reclaim_space();
   // Passes every result of an operation: a corrupt or failed device is the volume's business too.
   template <class T> Result<T> reported(Result<T> result) {
+    // An operation that was under way when the journal stopped: what it met is the shutdown.
+    if (!result && result.error().is(EROFS)) TRY(check_running());
     if (!result && (result.error().is_corrupt() || result.error().kind() == ErrorKind::io)) volume_->report_error(result.error());
     return result;
   }
 
+  const std::unique_ptr<Gates> gates_;  // the volume uses them
   std::unique_ptr<ext4::Volume> volume_;
   const MountedVolumeOptions options_;
+  std::atomic<bool> shut_down_{false};  // set before the gates are shut
   Mutex rename_mutex_{Rank::rename};
   pagecache::FolioMemory memory_;
+  iomap::MappingCache mappings_;
   std::unique_ptr<InodeTable> inodes_;
   std::unique_ptr<Reaper> reaper_;
   std::unique_ptr<Flusher> flusher_;
   std::atomic<bool> lost_data_{false};  // since the last sync_all: it has to say so
   bool unmounted_ = false;
+  // Last: they call what is above from a thread of their own.
+  std::unique_ptr<MemoryPressure> pressure_;
+  std::vector<MemoryPressure::Registration> shrinkers_;
 };
 
 // Node ids are inode numbers, but for the root.

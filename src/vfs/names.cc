@@ -14,22 +14,15 @@ namespace outboard::vfs {
 Result<InodeRef> MountedVolume::find(NodeId node) { return reported(inodes_->get(number_of(node))); }
 
 Result<InodeRef> MountedVolume::child(Inode &directory, std::string_view name) {
-  // Between the look-up and the load the name may go and its inode be deleted: then the name is looked up again.
-  for (int attempt = 0;; ++attempt) {
-    InodeNumber number;
-    {
-      ReadLock lock(directory.lock);
-      if (!directory.disk.is_directory()) return fail(Error::user(ENOTDIR));
-      if (directory.disk.fields.links == 0) return fail(Error::user(ENOENT));
-      ext4::DirectoryMatch match = TRY(ext4::Directory(*volume_, directory.disk).lookup(name));
-      number = match.inode;
-    }
-    Result<InodeRef> found = inodes_->get(number);
-    if (found) return found;
-    if (!found.error().is(ESTALE)) return found;
-    // A name that goes on pointing at a free inode is the disk's fault.
-    if (attempt >= 100) return fail(Error::corrupt("directory entry: its inode is not in use").of_inode(number.value()));
-  }
+  ReadLock lock(directory.lock);
+  if (!directory.disk.is_directory()) return fail(Error::user(ENOTDIR));
+  if (directory.disk.fields.links == 0) return fail(Error::user(ENOENT));
+  const ext4::DirectoryMatch match = TRY(ext4::Directory(*volume_, directory.disk).lookup(name));
+  // Still under the directory's lock: while the name is there its inode is not deleted, nor its number given to another.
+  Result<InodeRef> found = inodes_->get(match.inode);
+  if (!found && found.error().is(ESTALE))
+    return fail(Error::corrupt("directory entry: its inode is not in use").of_inode(match.inode.value()));
+  return found;
 }
 
 Result<Entry> MountedVolume::entry_of(Inode &inode) {
@@ -55,7 +48,7 @@ void MountedVolume::forget(NodeId node, std::uint64_t count) { inodes_->forget(n
 
 Result<Entry> MountedVolume::make(NodeId parent, std::string_view name, std::uint32_t mode, std::uint64_t device,
                                   std::string_view target, const Caller &caller) {
-  TRY(volume_->check_writable());
+  TRY(check_writable());
   InodeRef directory = TRY(find(parent));
   const ext4::names::NewInode what{.mode = mode,
                                    .umask = caller.umask,
@@ -101,7 +94,7 @@ Result<Entry> MountedVolume::make_symlink(NodeId parent, std::string_view name, 
 }
 
 Result<Entry> MountedVolume::make_temporary(NodeId parent, std::uint32_t mode, const Caller &caller) {
-  TRY(volume_->check_writable());
+  TRY(check_writable());
   InodeRef directory = TRY(find(parent));
   const ext4::names::NewInode what{
       .mode = (mode & 07777u) | S_IFREG, .umask = caller.umask, .uid = caller.uid, .gid = caller.gid, .symlink_target = {}};
@@ -116,7 +109,7 @@ Result<Entry> MountedVolume::make_temporary(NodeId parent, std::uint32_t mode, c
 }
 
 Result<Entry> MountedVolume::link(NodeId node, NodeId new_parent, std::string_view new_name) {
-  TRY(volume_->check_writable());
+  TRY(check_writable());
   InodeRef target = TRY(find(node));
   InodeRef directory = TRY(find(new_parent));
   {
@@ -135,7 +128,7 @@ Result<Entry> MountedVolume::link(NodeId node, NodeId new_parent, std::string_vi
 }
 
 Status MountedVolume::remove_name(NodeId parent, std::string_view name, bool directory) {
-  TRY(volume_->check_writable());
+  TRY(check_writable());
   InodeRef parent_inode = TRY(find(parent));
   for (;;) {
     InodeRef target = TRY(reported(child(*parent_inode, name)));
@@ -185,7 +178,7 @@ Status MountedVolume::check_not_below(InodeNumber directory, InodeNumber source)
 
 Status MountedVolume::rename(NodeId parent, std::string_view name, NodeId new_parent, std::string_view new_name,
                              std::uint32_t flags, const Caller &caller) {
-  TRY(volume_->check_writable());
+  TRY(check_writable());
   if ((flags & ~static_cast<std::uint32_t>(RENAME_NOREPLACE | RENAME_EXCHANGE | RENAME_WHITEOUT)) != 0 ||
       ((flags & RENAME_EXCHANGE) != 0 && (flags & (RENAME_NOREPLACE | RENAME_WHITEOUT)) != 0))
     return fail(Error::user(EINVAL));

@@ -17,6 +17,7 @@ constexpr std::uint64_t kBatchBytes = std::uint64_t{8} << 20;
 class LockedMapper final : public iomap::MappingSource {
 public:
   LockedMapper(ext4::Volume &volume, Inode &inode) : inode_(inode), mapper_(volume, disk_of(inode)) {}
+  std::uint64_t inode_number() const override { return inode_.number.value(); }
   Result<iomap::Mapping> begin(ByteRange range, iomap::Operation operation) override {
     WriteLock lock(inode_.lock);
     return mapper_.begin(range, operation);
@@ -45,7 +46,8 @@ private:
 void MountedVolume::write_back(Inode &inode) {
   if (inode.pages.empty()) return;
   WriteLock io(inode.io);
-  if (inodes_->is_doomed(inode)) return discard_data(inode);
+  // After a shutdown what is dirty has nowhere to go: memory that writers wait for is given back.
+  if (inodes_->is_doomed(inode) || is_shut_down()) return discard_data(inode);
   write_back_locked(inode);
 }
 
@@ -72,10 +74,12 @@ void MountedVolume::write_back_locked(Inode &inode) {
 
 // As the kernel does: what could not be written is dropped, or memory would fill with it; whoever may have lost data is told.
 void MountedVolume::lose(Inode &inode, ByteRange range, const Error &error) {
-  log(LogLevel::error, "inode {}: bytes {} to {} are lost: {}", inode.number.value(), range.offset, range.end(), error.message());
   inode.write_error = EIO;
   lost_data_ = true;
-  if (error.is_corrupt() || error.kind() == ErrorKind::io) volume_->report_error(error);
+  const bool asked_for = is_shut_down();
+  if (!asked_for)
+    log(LogLevel::error, "inode {}: bytes {} to {} are lost: {}", inode.number.value(), range.offset, range.end(), error.message());
+  if (!asked_for && (error.is_corrupt() || error.kind() == ErrorKind::io)) volume_->report_error(error);
   const std::uint64_t block_size = volume_->block_size();
   WriteLock lock(inode.lock);
   ext4::delayed::withdraw(*volume_, inode.disk, range.offset / block_size, divide_up(range.end(), block_size));

@@ -14,23 +14,28 @@
 namespace outboard::tests {
 namespace {
 
-// What Linux's FUSE client refuses before a server is asked; the kernel's own ext4 allows it. Each is checked against the
-// list of fs/fuse: the request must not have had an effect, which the comparison of the trees afterwards shows.
+// What Linux's FUSE client refuses before a server is asked; the kernel's own ext4 allows it. That it is the client is
+// checked each time: the server must not have received a request with this opcode meanwhile.
 struct ClientRefusal {
   Operation::Kind kind;
   std::int32_t flags;
   const char *answer;
+  fuse::wire::Opcode opcode;
   const char *why;
 };
 constexpr ClientRefusal kClientRefusals[] = {
-    {Operation::Kind::allocate, FALLOC_FL_COLLAPSE_RANGE, "EOPNOTSUPP", "fuse passes on keep-size, punch and zero only"},
-    {Operation::Kind::allocate, FALLOC_FL_INSERT_RANGE, "EOPNOTSUPP", "fuse passes on keep-size, punch and zero only"},
+    {Operation::Kind::allocate, FALLOC_FL_COLLAPSE_RANGE, "EOPNOTSUPP", fuse::wire::Opcode::fallocate,
+     "fuse passes on keep-size, punch and zero only"},
+    {Operation::Kind::allocate, FALLOC_FL_INSERT_RANGE, "EOPNOTSUPP", fuse::wire::Opcode::fallocate,
+     "fuse passes on keep-size, punch and zero only"},
 };
 
-bool is_client_refusal(const Operation &o, const std::string &ours) {
-  return std::any_of(std::begin(kClientRefusals), std::end(kClientRefusals), [&](const ClientRefusal &refusal) {
-    return refusal.kind == o.kind && refusal.flags == o.flags && ours == refusal.answer;
+// The entry of the table for such an operation; null when it is none.
+const ClientRefusal *client_refusal(const Operation &o) {
+  const auto *found = std::find_if(std::begin(kClientRefusals), std::end(kClientRefusals), [&](const ClientRefusal &refusal) {
+    return refusal.kind == o.kind && refusal.flags == o.flags;
   });
+  return found != std::end(kClientRefusals) ? found : nullptr;
 }
 
 std::uint64_t from_environment(const char *name, std::uint64_t otherwise) {
@@ -84,9 +89,12 @@ TEST_P(Differential, RandomOperationsHaveTheKernelsResults) {
     std::vector<std::string> history;
     for (std::uint64_t i = 0; i < count; ++i) {
       const Operation o = source.next();
-      const bool refusal_due = o.kind == Operation::Kind::allocate && (o.flags & (FALLOC_FL_COLLAPSE_RANGE | FALLOC_FL_INSERT_RANGE)) != 0;
+      const ClientRefusal *const due = client_refusal(o);
+      const std::uint64_t received = due != nullptr ? requests_received(ours, due->opcode) : 0;
       const std::string our_outcome = our_tree.perform(o);
-      if (refusal_due && is_client_refusal(o, our_outcome)) {  // not carried out on the other side either
+      if (due != nullptr && our_outcome == due->answer) {  // not carried out on the other side either
+        ASSERT_EQ(requests_received(ours, due->opcode), received)
+            << "the server refused it, not the client (" << due->why << "): operation " << i << ": " << describe(o);
         ++refused;
         continue;
       }
@@ -117,6 +125,40 @@ TEST_P(Differential, RandomOperationsHaveTheKernelsResults) {
   expect_same(Tree(theirs.path()).dump(), final_dump, "our image, mounted by the kernel");
   expect_same(Tree(ours.path()).dump(), final_dump, "the kernel's image, mounted by us");
   if (HasFailure()) ADD_FAILURE() << ours.log();
+}
+
+// Every entry of the table on a file that is there and long enough, so that nothing but the client stands in the way; and
+// that the counters tell: what the client passes on is counted.
+TEST(DifferentialTable, RefusalsAreTheClientsAndReachNoServer) {
+  if (std::string why = why_no_mounts(); !why.empty()) GTEST_SKIP() << why;
+  testing::TemporaryDirectory work;
+  const std::string image = work.file("image"), other = work.file("other.img");
+  ASSERT_OK(testing::make_image(image, std::uint64_t{32} << 20));
+  ASSERT_OK(testing::make_image(other, std::uint64_t{32} << 20));
+  OutboardMount ours(image, work.file("ours"));
+  KernelMount theirs(other, work.file("theirs"));
+  ASSERT_TRUE(ours.mounted() && theirs.mounted());
+  for (const Mount *mount : {static_cast<const Mount *>(&ours), static_cast<const Mount *>(&theirs)})
+    ASSERT_OK(testing::write_file(mount->path() + "/file", std::string(16 * 4096, 'd')));
+  Tree our_tree(ours.path()), their_tree(theirs.path());
+  Operation passed_on;
+  passed_on.kind = Operation::Kind::allocate;
+  passed_on.path = "file";
+  passed_on.offset = passed_on.length = 4096;
+  passed_on.flags = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+  const std::uint64_t none = requests_received(ours, fuse::wire::Opcode::fallocate);
+  ASSERT_EQ(our_tree.perform(passed_on), "ok 0");
+  ASSERT_EQ(requests_received(ours, fuse::wire::Opcode::fallocate), none + 1);
+  for (const ClientRefusal &refusal : kClientRefusals) {
+    SCOPED_TRACE(refusal.flags);
+    Operation o = passed_on;
+    o.kind = refusal.kind;
+    o.flags = refusal.flags;
+    const std::uint64_t received = requests_received(ours, refusal.opcode);
+    EXPECT_EQ(our_tree.perform(o), refusal.answer);
+    EXPECT_EQ(requests_received(ours, refusal.opcode), received) << refusal.why;
+    EXPECT_EQ(their_tree.perform(o), "ok 0") << "no refusal of the client's: nobody can do it";
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Images, Differential,

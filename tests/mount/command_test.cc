@@ -180,6 +180,22 @@ TEST_F(MountCommand, TheMountTableShowsTheTypeAndSystemSyncReachesTheDisk) {
   EXPECT_EQ(outboard({"cat", image_, "/synced"}).out, "by outboard sync");
 }
 
+TEST_F(MountCommand, InfoOfAMountShowsItsServerAndItsRequests) {
+  ASSERT_OK(testing::make_image(image_, std::uint64_t{32} << 20));
+  const std::string outside = outboard({"info", work_.path()}).err;
+  EXPECT_NE(outside.find("not in a mount of outboard"), std::string::npos) << outside;
+  OutboardMount mount(image_, work_.file("mnt"));
+  ASSERT_TRUE(mount.mounted());
+  ASSERT_EQ(::mkdir((mount.path() + "/dir").c_str(), 0755), 0);
+  ASSERT_EQ(::mkdir((mount.path() + "/dir/inner").c_str(), 0755), 0);
+  const auto info = outboard({"info", mount.path() + "/dir"});
+  ASSERT_EQ(info.exit, 0) << info.err;
+  EXPECT_NE(info.out.find(mount.path() + "\n"), std::string::npos) << info.out;
+  EXPECT_NE(info.out.find(fmt::format("process {}\n", mount.server())), std::string::npos) << info.out;
+  EXPECT_NE(info.out.find(fmt::format("  {:<16}{:>14}\n", "mkdir", 2)), std::string::npos) << info.out;
+  EXPECT_EQ(info.out.find("fallocate"), std::string::npos) << info.out;
+}
+
 TEST_F(MountCommand, APlainMountSyncsThroughTheCommand) {
   ASSERT_OK(testing::make_image(image_, std::uint64_t{32} << 20));
   OutboardMount mount(image_, work_.file("mnt"), {"plain"});

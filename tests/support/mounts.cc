@@ -1,12 +1,16 @@
 #include "support/mounts.h"
 
+#include "base/unique_fd.h"
 #include "testing/fsck_oracle.h"
+#include "vfs/control.h"
 
 #include <chrono>
 #include <csignal>
 #include <cstdlib>
+#include <cstring>
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -137,6 +141,16 @@ std::string KernelMount::unmount() {
   if (!result || result->exit != 0) return "umount: " + (result ? result->err : result.error().message());
   mounted_ = false;
   return {};
+}
+
+std::uint64_t requests_received(const Mount &mount, fuse::wire::Opcode opcode) {
+  const UniqueFd root(::open(mount.path().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  vfs::ControlRequests requests{};
+  if (!root || ::ioctl(root.get(), vfs::kControlRequests, &requests) != 0) {
+    ADD_FAILURE() << "the server of " << mount.path() << " does not count: " << strerrorname_np(errno);
+    return 0;
+  }
+  return requests.received[static_cast<std::size_t>(opcode)];
 }
 
 std::string fsck_complaint(const std::string &image) {

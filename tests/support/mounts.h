@@ -2,6 +2,7 @@
 // object goes, also when the test failed.
 #pragma once
 
+#include "fuse/wire.h"
 #include "testing/image_builder.h"
 
 #include <string>
@@ -59,6 +60,10 @@ public:
 private:
   bool mounted_ = false;
 };
+
+// How many requests of this FUSE opcode the server of an Outboard mount has received so far. A failure of the test when the
+// server does not say.
+std::uint64_t requests_received(const Mount &mount, fuse::wire::Opcode opcode);
 
 // "" or what e2fsck -fn had to say.
 std::string fsck_complaint(const std::string &image);
