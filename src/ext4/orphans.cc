@@ -99,6 +99,28 @@ Status Orphans::end_use(jbd2::Handle &handle) {
 
 // --- After a crash ---
 
+Result<std::vector<InodeNumber>> Orphans::on_record() {
+  std::vector<InodeNumber> numbers;
+  const std::uint32_t most = impl_->volume.superblock().inodes_count;
+  // A list that is broken ends where clean_up() will cut it.
+  for (std::uint32_t number = impl_->volume.last_orphan(); number != 0 && numbers.size() < most;) {
+    const Result<Inode> inode = impl_->load(number);
+    if (!inode) break;
+    numbers.push_back(inode->number);
+    number = inode->fields.dtime;
+  }
+  MutexLock guard(impl_->lock);
+  OrphanFile::Slot from;
+  while (impl_->file && numbers.size() < 2 * std::size_t{most}) {
+    const std::optional<OrphanFile::Record> record = TRY(impl_->file->next_record(from));
+    if (!record) break;
+    numbers.push_back(record->number);
+    from = record->slot;
+    ++from.index;
+  }
+  return numbers;
+}
+
 Result<Orphans::Cleaned> Orphans::clean_up() {
   Cleaned cleaned;
   if ((impl_->volume.superblock().state & format::kStateErrors) != 0) {

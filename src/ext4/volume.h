@@ -15,6 +15,7 @@
 
 #include <chrono>
 #include <memory>
+#include <optional>
 #include <string>
 
 namespace outboard::ext4 {
@@ -40,6 +41,7 @@ struct VolumeOptions {
 // What open() found worth telling a person.
 struct OpenReport {
   jbd2::RecoveryReport recovery;
+  std::uint32_t fast_commits = 0;    // replayed
   bool forced_read_only = false;
   std::string read_only_reason;      // "read-only: features quota, verity are not supported for writing"
   std::uint32_t orphans_deleted = 0, orphans_truncated = 0;
@@ -59,6 +61,9 @@ public:
   // The refusal of a feature is Error::unsupported; `refusal` (if given) receives the sentence that names it.
   static Result<std::unique_ptr<Volume>> open(device::BlockDevice &device, VolumeOptions options,
                                               device::BlockDevice *journal_device = nullptr, std::string *refusal = nullptr);
+  // For fast_commit_replay.h: the volume that the ordinary log has left on `device`, without a log: commits go home. Orphans
+  // are not cleaned up, nothing is marked, and close() is not for it. `log`: an internal journal's place, or none.
+  static Result<std::unique_ptr<Volume>> open_for_replay(device::BlockDevice &device, std::optional<jbd2::LogArea> log);
   ~Volume();
   Volume(const Volume &) = delete;
 

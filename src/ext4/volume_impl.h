@@ -61,6 +61,7 @@ struct Volume::Impl {
   OpenReport open_report;
   bool read_only = false;           // decided by open()
   bool recovered = false;
+  bool replaying = false;           // open_for_replay()
   std::uint16_t state = 0;          // s_state to be restored by a clean unmount
   ErrorPolicy policy = ErrorPolicy::continue_;
   std::optional<jbd2::LogArea> log;
