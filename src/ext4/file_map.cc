@@ -2,6 +2,7 @@
 
 #include "ext4/block_map.h"
 #include "ext4/extent_tree.h"
+#include "ext4/fast_commit_tracker.h"
 #include "ext4/freed_groups.h"
 
 #include <algorithm>
@@ -35,6 +36,7 @@ Status insert(jbd2::Handle &handle, Volume &volume, Inode &inode, FileBlock firs
   TRY(check_mapped(inode));
   if (run.count == 0 || run.count > max_insert(volume, inode, first))
     return fail(Error::user(E2BIG, "file map: more blocks than one insert records"));
+  volume.fast_commits().mapped(handle, inode, first.value(), std::uint64_t{first.value()} + run.count);
   if (has_extents(inode)) return ExtentTree(volume, inode).insert(handle, first, run, unwritten);
   if (unwritten) return fail(Error::unsupported("block map: no unwritten blocks"));
   return BlockMap(volume, inode).insert(handle, first, run);
@@ -43,12 +45,14 @@ Status insert(jbd2::Handle &handle, Volume &volume, Inode &inode, FileBlock firs
 Status mark_written(jbd2::Handle &handle, Volume &volume, Inode &inode, FileBlock first, std::uint32_t count) {
   TRY(check_mapped(inode));
   if (!has_extents(inode)) return {};  // every mapped block is written there
+  volume.fast_commits().mapped(handle, inode, first.value(), std::uint64_t{first.value()} + count);
   return ExtentTree(volume, inode).set_state(handle, first, count, false);
 }
 
 Status mark_unwritten(jbd2::Handle &handle, Volume &volume, Inode &inode, FileBlock first, std::uint32_t count) {
   TRY(check_mapped(inode));
   if (!has_extents(inode)) return fail(Error::unsupported("block map: no unwritten blocks"));
+  volume.fast_commits().mapped(handle, inode, first.value(), std::uint64_t{first.value()} + count);
   return ExtentTree(volume, inode).set_state(handle, first, count, true);
 }
 
@@ -56,6 +60,8 @@ Result<FileBlock> remove_piece(jbd2::Handle &handle, Volume &volume, Inode &inod
                                bool metadata) {
   TRY(check_mapped(inode));
   if (end <= first) return first;
+  // All of it, not the piece: what is still mapped at the fast commit is told as mapped.
+  volume.fast_commits().mapped(handle, inode, first.value(), end.value());
   return has_extents(inode) ? ExtentTree(volume, inode).remove_piece(handle, first, end, metadata)
                             : BlockMap(volume, inode).remove_piece(handle, first, end, metadata);
 }
@@ -63,6 +69,7 @@ Result<FileBlock> remove_piece(jbd2::Handle &handle, Volume &volume, Inode &inod
 Status shift(jbd2::Handle &handle, Volume &volume, Inode &inode, FileBlock from, std::int64_t delta) {
   TRY(check_mapped(inode));
   if (!has_extents(inode)) return fail(Error::unsupported("block map: ranges cannot be shifted"));
+  handle.needs_full_commit();
   return ExtentTree(volume, inode).shift(handle, from, delta);
 }
 

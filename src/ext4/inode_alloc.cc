@@ -3,6 +3,7 @@
 
 #include "base/log.h"
 #include "ext4/credits.h"
+#include "ext4/fast_commit_tracker.h"
 #include "ext4/format/extent.h"
 #include "ext4/inode_flags.h"
 #include "ext4/inode_placement.h"
@@ -191,7 +192,11 @@ Status InodeAllocator::store(jbd2::Handle &handle, Inode &inode, bool data_reach
     if (inode.on_orphan_list) inode.fields.dtime = format::raw_inode_dtime(raw);
     TRY(format::encode_inode(impl_->superblock, inode.number, inode.fields, raw));
   }
-  if (inode.is_regular() && inode.fields.size > kSmallFile) impl_->volume.need_large_file();
+  if (inode.is_regular() && inode.fields.size > kSmallFile) {
+    if (!impl_->superblock.has(format::RoCompat::large_file)) handle.needs_full_commit();
+    impl_->volume.need_large_file();
+  }
+  impl_->volume.fast_commits().stored(handle, inode);
   inode.sync_tid = handle.tid();
   if (data_reachable) inode.datasync_tid = inode.sync_tid;
   return {};
@@ -206,6 +211,13 @@ Status InodeAllocator::set_orphan_link(jbd2::Handle &handle, InodeNumber number,
   return {};
 }
 
+Result<std::vector<std::byte>> InodeAllocator::record(InodeNumber number) {
+  const Impl::Slot slot = TRY(impl_->slot(number));
+  MutexLock guard(impl_->record_lock(number));
+  const std::span<const std::byte> bytes = impl_->bytes(slot);
+  return std::vector<std::byte>(bytes.begin(), bytes.end());
+}
+
 Result<std::vector<std::byte>> InodeAllocator::read_inline_xattrs(const Inode &inode) {
   const Impl::Slot slot = TRY(impl_->slot(inode.number));
   MutexLock guard(impl_->record_lock(inode.number));
@@ -216,6 +228,7 @@ Result<std::vector<std::byte>> InodeAllocator::read_inline_xattrs(const Inode &i
 Status InodeAllocator::write_inline_xattrs(jbd2::Handle &handle, const Inode &inode, std::span<const std::byte> area) {
   Impl::Slot slot = TRY(impl_->slot(inode.number));
   MutexLock guard(impl_->record_lock(inode.number));
+  handle.needs_full_commit();
   const std::span<std::byte> raw = TRY(impl_->writable(handle, slot));
   const auto room = format::inline_xattr_area(raw, inode.fields.extra_isize);
   assert(room.size() == area.size());
@@ -432,6 +445,7 @@ Status InodeAllocator::free(jbd2::Handle &handle, Inode &inode) {
   fields.size = 0;
   // The record first: once the bit is clear the number may be somebody else's.
   TRY(store(handle, inode));
+  impl_->volume.fast_commits().freed(handle, inode.number);
   return impl_->give_back(handle, inode.number, directory);
 }
 

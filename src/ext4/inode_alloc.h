@@ -37,6 +37,9 @@ public:
   // write_inline_xattrs() of the same inode. Credits: credits::kStoreInode.
   Status set_orphan_link(jbd2::Handle &handle, InodeNumber number, std::uint32_t link);
 
+  // The whole record as it stands in the table. For fast commits: no handle is open.
+  Result<std::vector<std::byte>> record(InodeNumber number);
+
   // In-inode extended attributes: the bytes after the fixed fields. `edit` changes the copy, which is then stored.
   Result<std::vector<std::byte>> read_inline_xattrs(const Inode &inode);
   Status write_inline_xattrs(jbd2::Handle &handle, const Inode &inode, std::span<const std::byte> area);

@@ -2,6 +2,7 @@
 
 #include "base/log.h"
 #include "ext4/credits.h"
+#include "ext4/fast_commit_tracker.h"
 #include "ext4/inode_alloc.h"
 #include "ext4/orphan_file.h"
 #include "ext4/orphan_list.h"
@@ -43,6 +44,7 @@ bool Orphans::contains(InodeNumber number) const {
 
 Status Orphans::add(jbd2::Handle &handle, Inode &inode) {
   if (inode.on_orphan_list) return {};
+  impl_->volume.fast_commits().orphaned(handle, inode);
   MutexLock lock(impl_->lock);
   if (impl_->list.contains(inode.number) || (impl_->file && impl_->file->contains(inode.number))) {
     inode.on_orphan_list = true;

@@ -21,6 +21,7 @@
 namespace outboard::ext4 {
 
 class BlockAllocator;
+class FastCommits;
 class GroupTable;
 class InodeAllocator;
 class Orphans;
@@ -31,6 +32,7 @@ enum class ErrorPolicy : std::uint8_t { continue_, remount_read_only, panic };
 struct VolumeOptions {
   bool read_only = false;
   bool no_recovery = false;  // with read_only: show the disk as it is, journal unreplayed
+  bool fast_commit = true;   // fsync by fast commits, on volumes with the feature
   bool discard = false;      // tell the device about freed blocks
   std::optional<ErrorPolicy> errors;  // default: the superblock's
   std::chrono::seconds commit_interval{5};
@@ -90,6 +92,7 @@ public:
   BlockAllocator &blocks();
   InodeAllocator &inodes();
   Orphans &orphans();
+  FastCommits &fast_commits();
   XattrBlocks &xattr_blocks();  // xattr_block.h: made with XattrBlocks(Volume &), beside the others
 
   Counts counts();

@@ -135,9 +135,9 @@ Status Volume::Impl::recover(std::string *refusal) {
   // A read-only mount sees the replayed state on whatever device it was given, and leaves the log for a later mount.
   const bool keep_log = options.read_only || (journal_device != nullptr && journal_device->properties().read_only);
   const bool internal = static_cast<bool>(superblock.journal_inode);
-  FastCommitReplayer fast_commits(device, superblock, internal ? log : std::nullopt);
-  open_report.recovery = TRY(jbd2::recover(*log, device, superblock.blocks_count, !keep_log, &fast_commits));
-  open_report.fast_commits = fast_commits.commits();
+  FastCommitReplayer replayer(device, superblock, internal ? log : std::nullopt);
+  open_report.recovery = TRY(jbd2::recover(*log, device, superblock.blocks_count, !keep_log, &replayer));
+  open_report.fast_commits = replayer.commits();
   recovered = true;
   if (open_report.fast_commits != 0)
     outboard::log(LogLevel::info, "ext4: fast commits replayed: {}, {} blocks", open_report.fast_commits,
@@ -217,6 +217,9 @@ Status Volume::Impl::build(Volume &volume) {
     written_large_file = superblock.has(format::RoCompat::large_file);
   }
   const bool internal = log && superblock.journal_inode;
+  fast_commits = std::make_unique<FastCommits>(volume, log && !read_only && !replaying && options.fast_commit &&
+                                                           superblock.has(format::Compat::fast_commit) &&
+                                                           superblock.has(format::Incompat::extents));
   groups = std::make_unique<GroupTable>(volume, internal ? std::span<const BlockRun>(log->runs()) : std::span<const BlockRun>());
   blocks = std::make_unique<BlockAllocator>(volume);
   inodes = std::make_unique<InodeAllocator>(volume);
@@ -231,6 +234,10 @@ Status Volume::Impl::build(Volume &volume) {
   journal_options.before_commit = [this](jbd2::Handle &handle) { return before_commit(handle); };
   journal_options.before_commit_credits = credits::kSuperblock;
   journal_options.on_abort = [this](const Error &) { failed = true; };
+  if (fast_commits->enabled())
+    journal_options.fast_commit = [this](jbd2::Tid tid, bool first, std::uint32_t room) {
+      return fast_commits->encode(tid, first, room);
+    };
   if (replaying) journal_options.unlogged_limit = kReplayBuffers;
   journal = TRY(jbd2::Journal::open(*cache, read_only || replaying ? std::nullopt : log, std::move(journal_options)));
   return {};
