@@ -137,6 +137,7 @@ Status punch_hole(Volume &volume, Inode &inode, ByteRange range) {
   const BlockRange whole = covered(range, block_size);
   if (whole.empty()) return {};
   jbd2::Handle handle = TRY(volume.journal().start(file_map::remove_credits(volume, inode) + credits::kStoreInode));
+  handle.mark_tracked();
   Status freed = free_pieces(handle, volume, inode, whole.first, whole.end, false);
   handle.finish();
   return freed;

@@ -1,6 +1,7 @@
 #include "ext4/file_growth.h"
 
 #include "ext4/credits.h"
+#include "ext4/fast_commit_tracker.h"
 #include "ext4/inode_alloc.h"
 
 #include <algorithm>
@@ -33,6 +34,8 @@ Status change_map(jbd2::Handle &handle, Volume &volume, Inode &inode, const Chan
 
 Status record_once(Volume &volume, Inode &inode, const Change &change) {
   jbd2::Handle handle = TRY(volume.journal().start(credits_for(volume, inode, change)));
+  handle.mark_tracked();
+  volume.fast_commits().after_data();
   const std::uint64_t old_size = inode.fields.size;
   inode.fields.size = change.size;
   Status status = change_map(handle, volume, inode, change);

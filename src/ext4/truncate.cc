@@ -60,6 +60,7 @@ Status shrink(Volume &volume, Inode &inode, std::uint64_t size) {
   const FileBlock end(static_cast<std::uint32_t>(file_map::max_file_blocks(volume, inode)));
 
   jbd2::Handle handle = TRY(volume.journal().start(piece_credits(volume, inode) + Orphans::kCredits));
+  handle.mark_tracked();
   inode.fields.size = size;
   inode.allocation_goal = {};
   Result<FileBlock> reached = file_map::remove_piece(handle, volume, inode, first, end, false);
@@ -140,6 +141,7 @@ Status delete_inode(Volume &volume, Inode &inode) {
   const std::uint32_t last_step = xattrs::set_credits(volume) + Orphans::kCredits + credits::kFreeInode;
   const std::uint32_t piece = piece_credits(volume, inode) + Orphans::kCredits;
   jbd2::Handle handle = TRY(volume.journal().start(piece + last_step));
+  handle.mark_tracked();
   const auto give_up = [&](Status why) {
     handle.finish();
     return why;
