@@ -17,6 +17,7 @@
 #include "ext4/truncate.h"
 
 #include "ext4/credits.h"
+#include "ext4/delayed.h"
 #include "ext4/file_growth.h"
 #include "ext4/inode_alloc.h"
 #include "ext4/orphans.h"
@@ -132,6 +133,7 @@ Status set_size(Volume &volume, Inode &inode, std::uint64_t size) {
   TRY(volume.check_writable());
   if (!inode.is_symlink()) TRY(check_changeable_map(volume, inode));
   if (size > max_size(volume, inode)) return fail(Error::user(EFBIG, "truncate: larger than a file can be"));
+  TRY(delayed::record_written(volume, inode));
   return size > inode.fields.size ? grow(volume, inode, size) : shrink(volume, inode, size);
 }
 

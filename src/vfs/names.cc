@@ -204,7 +204,10 @@ Status MountedVolume::rename(NodeId parent, std::string_view name, NodeId new_pa
     }
 
     // Replacing a file by a new one must not leave an empty one after a crash: the new one's data goes first.
-    if (target && (flags & RENAME_EXCHANGE) == 0) write_back(*source);
+    if (target && (flags & RENAME_EXCHANGE) == 0) {
+      write_back(*source);
+      TRY(record_written(*source));
+    }
 
     LockSet locks{&*old_directory, &*new_directory, &*source, target_inode};
     Result<bool> done = [&]() NO_THREAD_SAFETY_ANALYSIS -> Result<bool> {
