@@ -81,6 +81,7 @@ public:
   }
   // Its exit status; 0 as signal: waits for its own end.
   int stop(int signal) {
+    if (process_ <= 0) return -1;
     if (signal != 0) ::kill(process_, signal);
     int status = 0;
     ::waitpid(process_, &status, 0);
