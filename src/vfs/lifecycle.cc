@@ -16,9 +16,11 @@ Result<std::unique_ptr<MountedVolume>> MountedVolume::open(device::BlockDevice &
   std::unique_ptr<MountedVolume> mounted(new MountedVolume(std::move(gates), std::move(volume), options));
   // The root is always there: a volume without one is no file system.
   InodeRef root = TRY(mounted->inodes_->get(InodeNumber(kRootInode)));
-  ReadLock lock(root->lock);
-  if (!root->disk.is_directory()) return fail(Error::corrupt("root inode: not a directory").of_inode(kRootInode));
-  mounted->inodes_->count_lookup(*root);
+  {
+    ReadLock lock(root->lock);
+    if (!root->disk.is_directory()) return fail(Error::corrupt("root inode: not a directory").of_inode(kRootInode));
+    mounted->inodes_->count_lookup(*root);
+  }
   if (options.watch_memory) mounted->watch_memory();
   return mounted;
 }
