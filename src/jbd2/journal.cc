@@ -2,6 +2,7 @@
 #include "jbd2/journal.h"
 
 #include "base/log.h"
+#include "base/thread_role.h"
 #include "jbd2/journal_impl.h"
 #include "jbd2/trace.h"
 
@@ -106,8 +107,15 @@ void Journal::Impl::set_limits() {
 }
 
 void Journal::Impl::start_threads() {
-  commit_thread_ = std::thread([this] { commit_loop(); });
-  if (log_) checkpoint_thread_ = std::thread([this] { checkpoint_loop(); });
+  commit_thread_ = std::thread([this] {
+    const ThreadRoleScope role(ThreadRole::commit);
+    commit_loop();
+  });
+  if (!log_) return;
+  checkpoint_thread_ = std::thread([this] {
+    const ThreadRoleScope role(ThreadRole::checkpoint);
+    checkpoint_loop();
+  });
 }
 
 void Journal::Impl::stop_threads() {

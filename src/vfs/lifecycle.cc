@@ -1,5 +1,6 @@
 // From open to unmount, sync, and the end of inodes.
 #include "base/log.h"
+#include "base/thread_role.h"
 #include "ext4/inode_alloc.h"
 #include "ext4/truncate.h"
 #include "vfs/mounted_volume.h"
@@ -52,6 +53,7 @@ void MountedVolume::watch_memory() {
 
 MountedVolume::~MountedVolume() {
   shrinkers_.clear();
+  const ThreadRoleScope role(ThreadRole::unmount);
   // Their threads use the table and the volume; what the flusher lets go of may go to the reaper.
   flusher_->stop();
   reaper_->stop();
@@ -59,6 +61,7 @@ MountedVolume::~MountedVolume() {
 
 Status MountedVolume::unmount() {
   if (unmounted_) return {};
+  const ThreadRoleScope role(ThreadRole::unmount);
   unmounted_ = true;
   inodes_->forget_everything();
   flusher_->release_all();
@@ -150,6 +153,9 @@ Status MountedVolume::sync_all() {
   if (volume_->read_only()) return volume_->journal().check();
   Status first = {};
   flusher_->for_each([&](Inode &inode) {
+    // No data integrity is owed to what nobody finds after a crash: its data is the flusher's business, however long that
+    // takes. Whoever gives it a name writes it first (link).
+    if (inodes_->is_nameless(inode)) return;
     write_back(inode);
     if (Status status = record_written(inode); !status && first) first = status;
   });

@@ -45,6 +45,9 @@ public:
   ext4::Volume &volume() { return *volume_; }
   // Parsed inodes in memory, those in use included.
   std::size_t inodes_in_memory() const { return inodes_->size(); }
+  // For tests and for whoever watches: lives of inodes, memory of dirty pages.
+  const InodeTable &inode_table() const { return *inodes_; }
+  const pagecache::FolioMemory &folio_memory() const { return memory_; }
 
   Result<Entry> lookup(NodeId parent, std::string_view name) override;
   void forget(NodeId node, std::uint64_t count) override;

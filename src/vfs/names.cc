@@ -112,6 +112,11 @@ Result<Entry> MountedVolume::link(NodeId node, NodeId new_parent, std::string_vi
   TRY(check_writable());
   InodeRef target = TRY(find(node));
   InodeRef directory = TRY(find(new_parent));
+  // Syncs have passed over a file without a name. From the commit that gives it one its data must be found, too.
+  if (inodes_->is_nameless(*target)) {
+    write_back(*target);
+    TRY(record_written(*target));
+  }
   {
     LockSet locks{&*target, &*directory};
     Status status = [&]() NO_THREAD_SAFETY_ANALYSIS -> Status {
