@@ -83,7 +83,7 @@ protected:
     return {};
   }
   // Write-back and nothing else: no commit, no flush.
-  void write_back(NodeId node) { static_cast<void>(volume_->seek(node, 0, Seek::data)); }
+  void write_back(NodeId node) { static_cast<void>(volume_->map_block(node, 0, 1024)); }
   Status commit() { return volume_->volume().journal().commit_running(); }
 
   // "-": no such file.

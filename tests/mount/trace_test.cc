@@ -66,6 +66,8 @@ public:
     std::vector<char *> argv;
     for (std::string &word : arguments) argv.push_back(word.data());
     argv.push_back(nullptr);
+    // What an earlier one said is not taken for its words.
+    ::unlink(err_.c_str());
     process_ = ::fork();
     if (process_ == 0) {
       ::dup2(::open(out_.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644), 1);

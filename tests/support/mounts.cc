@@ -80,6 +80,7 @@ OutboardMount::OutboardMount(const std::string &image, const std::string &direct
     }
     if (::waitpid(server_, nullptr, WNOHANG) == server_) {
       server_ = -1;
+      detach();  // a server that died on its way may have left its mount behind
       break;
     }
     std::this_thread::sleep_for(std::chrono::milliseconds(2));
@@ -90,8 +91,6 @@ OutboardMount::OutboardMount(const std::string &image, const std::string &direct
 OutboardMount::~OutboardMount() {
   if (!mounted_) {
     if (server_ > 0) kill();
-    // A server that died on its way may have left its mount behind; where there is none this changes nothing.
-    ::umount2(path_.c_str(), MNT_DETACH);
     return;
   }
   if (std::string error = unmount(); !error.empty()) {
