@@ -1,5 +1,7 @@
 #include "base/memory_pressure.h"
 
+#include "base/thread_role.h"
+
 #include <algorithm>
 #include <cassert>
 
@@ -8,7 +10,10 @@ namespace outboard {
 MemoryPressure::MemoryPressure(std::unique_ptr<PressureSource> source, MemoryPressureOptions options)
     : source_(std::move(source)), options_(std::move(options)) {
   assert(options_.limit == 0 || options_.usage);
-  thread_ = std::thread([this] { watch(); });
+  thread_ = std::thread([this] {
+    const ThreadRoleScope role(ThreadRole::memory_pressure);
+    watch();
+  });
 }
 
 MemoryPressure::~MemoryPressure() {

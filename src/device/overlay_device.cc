@@ -24,6 +24,17 @@ std::uint64_t OverlayDevice::bytes_in_use() const {
   return pages_.size() * kPage;
 }
 
+std::vector<std::uint64_t> OverlayDevice::changed_pages() const {
+  std::vector<std::uint64_t> offsets;
+  {
+    ReadLock lock(mutex_);
+    offsets.reserve(pages_.size());
+    for (const auto &[page, bytes] : pages_) offsets.push_back(page * kPage);
+  }
+  std::ranges::sort(offsets);
+  return offsets;
+}
+
 Status OverlayDevice::check(std::uint64_t offset, std::uint64_t length) const {
   if (offset > properties_.size || length > properties_.size - offset)
     return fail(Error::system(EIO, "overlay: range beyond the end"));

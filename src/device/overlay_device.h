@@ -8,6 +8,7 @@
 #include <array>
 #include <memory>
 #include <unordered_map>
+#include <vector>
 
 namespace outboard::device {
 
@@ -22,6 +23,9 @@ public:
   explicit OverlayDevice(BlockDevice &lower, const OverlayOptions &options = {});
 
   std::uint64_t bytes_in_use() const;
+  // Offsets of the pages of kPage bytes that were written to, ascending.
+  std::vector<std::uint64_t> changed_pages() const;
+  static constexpr std::size_t kPage = 4096;
 
   const Properties &properties() const override { return properties_; }
   Status read(std::uint64_t offset, std::span<std::byte> data) override;
@@ -31,7 +35,6 @@ public:
   Status discard(std::uint64_t offset, std::uint64_t length) override;  // ignored
 
 private:
-  static constexpr std::size_t kPage = 4096;
   using Page = std::array<std::byte, kPage>;
 
   Status check(std::uint64_t offset, std::uint64_t length) const;

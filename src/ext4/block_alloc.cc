@@ -176,19 +176,6 @@ Result<BlockNumber> BlockAllocator::allocate(jbd2::Handle &handle, const BlockGo
 
 // --- free -----------------------------------------------------------------------------------------------------------------
 
-// Calls `part(group number, first bit, count)` for each group that the run touches.
-template <class Part> Status BlockAllocator::Impl::each_group(BlockRun run, Part part) {
-  const format::Geometry &geometry = volume.geometry();
-  while (run.count != 0) {
-    const format::BlockLocation at = geometry.locate(run.start);
-    const std::uint32_t count = std::min(run.count, geometry.clusters_in_group(at.group) - at.bit);
-    TRY(part(at.group, at.bit, count));
-    run.start += count;
-    run.count -= count;
-  }
-  return {};
-}
-
 Status BlockAllocator::Impl::check_allocated(GroupNumber number, std::uint32_t bit, std::uint32_t count) {
   Group &group = groups.at(number);
   MutexLock guard(group.mutex);

@@ -40,6 +40,13 @@ public:
   // Credits: credits::free_blocks(groups touched).
   Status free(jbd2::Handle &handle, BlockRun run, bool metadata);
 
+  // For replaying fast commits, which say themselves where blocks are (block_exact.cc). Not beside other users of the
+  // volume. set_aside(): what is free of the run is handed out by nobody but claim_exact() from now on. claim_exact(): these
+  // blocks, all free in the running state, become allocated; corrupt when one is not. May span groups. Credits:
+  // credits::free_blocks(groups touched).
+  Status set_aside(BlockRun run);
+  Status claim_exact(jbd2::Handle &handle, BlockRun run);
+
   // Space promised to writes that have no blocks yet (delayed allocation), for their data or for the map over them: counted
   // against free blocks.
   enum class Use : std::uint8_t { data, map };

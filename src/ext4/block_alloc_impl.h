@@ -4,6 +4,7 @@
 #include "ext4/block_alloc.h"
 #include "ext4/group_table.h"
 
+#include <algorithm>
 #include <atomic>
 #include <map>
 #include <optional>
@@ -46,11 +47,26 @@ struct BlockAllocator::Impl {
   // At most `want` free blocks from exactly this bit on, or none.
   BlockRun take_at(GroupNumber number, std::uint32_t bit, std::uint32_t want);
 
-  template <class Part> Status each_group(BlockRun run, Part part);
+  // Calls `part(group number, first bit, count)` for each group that the run touches.
+  template <class Part> Status each_group(BlockRun run, Part part) {
+    const format::Geometry &geometry = volume.geometry();
+    while (run.count != 0) {
+      const format::BlockLocation at = geometry.locate(run.start);
+      const std::uint32_t count = std::min(run.count, geometry.clusters_in_group(at.group) - at.bit);
+      TRY(part(at.group, at.bit, count));
+      run.start += count;
+      run.count -= count;
+    }
+    return {};
+  }
   Status check_allocated(GroupNumber number, std::uint32_t bit, std::uint32_t count);
   Status free_part(jbd2::Handle &handle, GroupNumber number, std::uint32_t bit, std::uint32_t count);
   void remember_freed(jbd2::Handle &handle, BlockRun run);
   void settle_freed(jbd2::Tid tid);
+  // block_exact.cc
+  Status set_aside_part(GroupNumber number, std::uint32_t bit, std::uint32_t count);
+  Status claim_part(jbd2::Handle &handle, GroupNumber number, std::uint32_t bit, std::uint32_t count);
+  std::uint32_t take_back_freed(BlockRun run);  // blocks of the run that waited for their freeing to become durable
   bool discard(BlockRun run);
   Result<std::uint64_t> trim_group(GroupNumber number, std::uint32_t from, std::uint32_t limit, std::uint32_t minimum);
 

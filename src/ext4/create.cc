@@ -1,5 +1,6 @@
 // New inodes: with a name, or without one until link() gives it one.
 #include "ext4/credits.h"
+#include "ext4/fast_commit_tracker.h"
 #include "ext4/inode_alloc.h"
 #include "ext4/inode_flags.h"
 #include "ext4/namespace.h"
@@ -101,6 +102,8 @@ Result<Inode> create(Volume &volume, Inode &directory, std::string_view name, co
   TRY(volume.inodes().store(handle, *made));
   TRY(volume.inodes().store(handle, directory));
   trace::create(directory.number, made->number, made->fields.mode, handle.tid());
+  if (made->is_regular()) handle.mark_tracked();
+  volume.fast_commits().created(handle, directory, name, *made);
   handle.finish();
   return made;
 }

@@ -207,6 +207,7 @@ Status ExtentTree::convert_one(jbd2::Handle &handle, std::uint64_t &position, st
   // No block for a node, and nothing has changed. Written as a whole the extent needs no more places than it has;
   // blocks behind the file's end must stay unwritten, though.
   if (end_of(extent) > divide_up<std::uint64_t>(inode_.fields.size, volume_.block_size())) return status;
+  handle.needs_full_commit();  // more changes than the caller knows of
   TRY(write_out(handle, extent, from, to));
   Extent written = extent;
   written.unwritten = false;

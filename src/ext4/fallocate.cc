@@ -1,6 +1,7 @@
 // fallocate(2): space for ranges of a file, ranges without space, and ranges that come or go.
 #include "ext4/block_alloc.h"
 #include "ext4/credits.h"
+#include "ext4/delayed.h"
 #include "ext4/file_growth.h"
 #include "ext4/truncate.h"
 #include "ext4/truncate_pieces.h"
@@ -25,13 +26,14 @@ BlockRange covered(ByteRange range, std::uint32_t block_size) {
           FileBlock(static_cast<std::uint32_t>(range.end() / block_size))};
 }
 
-Status check_range(const Volume &volume, const Inode &inode, ByteRange range) {
+// Also sees to it that the map says everything: what is unwritten there has no data.
+Status check_range(Volume &volume, Inode &inode, ByteRange range) {
   TRY(check_changeable_map(volume, inode));
   if (range.length == 0) return fail(Error::user(EINVAL, "fallocate: empty range"));
   const std::uint64_t most = max_size(volume, inode);
   if (range.offset > most || range.length > most - range.offset)
     return fail(Error::user(EFBIG, "fallocate: larger than a file can be"));
-  return {};
+  return delayed::record_written(volume, inode);
 }
 
 Status check_extents(const Inode &inode) {
@@ -137,6 +139,7 @@ Status punch_hole(Volume &volume, Inode &inode, ByteRange range) {
   const BlockRange whole = covered(range, block_size);
   if (whole.empty()) return {};
   jbd2::Handle handle = TRY(volume.journal().start(file_map::remove_credits(volume, inode) + credits::kStoreInode));
+  if (!blocks_are_journaled(volume, inode)) handle.mark_tracked();
   Status freed = free_pieces(handle, volume, inode, whole.first, whole.end);
   handle.finish();
   return freed;

@@ -1,6 +1,7 @@
 #include "ext4/file_growth.h"
 
 #include "ext4/credits.h"
+#include "ext4/fast_commit_tracker.h"
 #include "ext4/inode_alloc.h"
 #include "ext4/journaled_data.h"
 
@@ -35,6 +36,8 @@ namespace {
 
 Status record_once(Volume &volume, Inode &inode, const Change &change) {
   jbd2::Handle handle = TRY(volume.journal().start(credits_for(volume, inode, change)));
+  handle.mark_tracked();
+  volume.fast_commits().after_data();
   const std::uint64_t old_size = inode.fields.size;
   inode.fields.size = change.size;
   Status status = change_map(handle, volume, inode, change);

@@ -2,6 +2,7 @@
 
 #include "ext4/block_map.h"
 #include "ext4/extent_tree.h"
+#include "ext4/fast_commit_tracker.h"
 #include "ext4/freed_groups.h"
 #include "ext4/trace.h"
 
@@ -37,6 +38,7 @@ Status insert(jbd2::Handle &handle, Volume &volume, Inode &inode, FileBlock firs
   if (run.count == 0 || run.count > max_insert(volume, inode, first))
     return fail(Error::user(E2BIG, "file map: more blocks than one insert records"));
   trace::map_insert(inode.number, first, run.start, run.count, unwritten);
+  volume.fast_commits().mapped(handle, inode, first.value(), std::uint64_t{first.value()} + run.count);
   if (has_extents(inode)) return ExtentTree(volume, inode).insert(handle, first, run, unwritten);
   if (unwritten) return fail(Error::unsupported("block map: no unwritten blocks"));
   return BlockMap(volume, inode).insert(handle, first, run);
@@ -46,12 +48,14 @@ Status mark_written(jbd2::Handle &handle, Volume &volume, Inode &inode, FileBloc
   TRY(check_mapped(inode));
   if (!has_extents(inode)) return {};  // every mapped block is written there
   trace::map_written(inode.number, first, count);
+  volume.fast_commits().mapped(handle, inode, first.value(), std::uint64_t{first.value()} + count);
   return ExtentTree(volume, inode).set_state(handle, first, count, false);
 }
 
 Status mark_unwritten(jbd2::Handle &handle, Volume &volume, Inode &inode, FileBlock first, std::uint32_t count) {
   TRY(check_mapped(inode));
   if (!has_extents(inode)) return fail(Error::unsupported("block map: no unwritten blocks"));
+  volume.fast_commits().mapped(handle, inode, first.value(), std::uint64_t{first.value()} + count);
   return ExtentTree(volume, inode).set_state(handle, first, count, true);
 }
 
@@ -60,6 +64,8 @@ Result<FileBlock> remove_piece(jbd2::Handle &handle, Volume &volume, Inode &inod
   TRY(check_mapped(inode));
   if (end <= first) return first;
   trace::map_remove(inode.number, first, end);
+  // All of it, not the piece: what is still mapped at the fast commit is told as mapped.
+  volume.fast_commits().mapped(handle, inode, first.value(), end.value());
   return has_extents(inode) ? ExtentTree(volume, inode).remove_piece(handle, first, end, metadata)
                             : BlockMap(volume, inode).remove_piece(handle, first, end, metadata);
 }
@@ -67,6 +73,7 @@ Result<FileBlock> remove_piece(jbd2::Handle &handle, Volume &volume, Inode &inod
 Status shift(jbd2::Handle &handle, Volume &volume, Inode &inode, FileBlock from, std::int64_t delta) {
   TRY(check_mapped(inode));
   if (!has_extents(inode)) return fail(Error::unsupported("block map: ranges cannot be shifted"));
+  handle.needs_full_commit();
   return ExtentTree(volume, inode).shift(handle, from, delta);
 }
 

@@ -2,6 +2,8 @@
 #include "ext4/inode_alloc.h"
 
 #include "base/log.h"
+#include "ext4/credits.h"
+#include "ext4/fast_commit_tracker.h"
 #include "ext4/format/extent.h"
 #include "ext4/inode_flags.h"
 #include "ext4/inode_placement.h"
@@ -43,8 +45,9 @@ bool has_map(const format::Superblock &sb, const format::InodeFields &fields) {
   return fields.is_regular() || fields.is_directory() || (fields.is_symlink() && !format::is_fast_symlink(sb, fields));
 }
 
-// What the rest of the program takes for granted of an inode in use.
-Status check_fields(const format::Superblock &sb, InodeNumber number, const format::InodeFields &fields) {
+}  // namespace
+
+Status check_inode_fields(const format::Superblock &sb, InodeNumber number, const format::InodeFields &fields) {
   const std::uint64_t inode = number.value();
   if (fields.mode == 0 && fields.links == 0) return {};
   if (!known_type(fields.type())) {
@@ -69,8 +72,6 @@ Status check_fields(const format::Superblock &sb, InodeNumber number, const form
   return {};
 }
 
-}  // namespace
-
 struct InodeAllocator::Impl {
   explicit Impl(Volume &v)
       : volume(v), groups(v.groups()), superblock(v.superblock()), geometry(v.geometry()), placement(groups, geometry),
@@ -92,6 +93,7 @@ struct InodeAllocator::Impl {
 
   Result<Slot> take(jbd2::Handle &handle, GroupNumber number, bool directory, InodeNumber &taken);
   std::uint32_t find_free(GroupNumber number, Group &group) REQUIRES(group.mutex);
+  Status start_tables(jbd2::Handle &handle, Group &group, std::uint32_t index) REQUIRES(group.mutex);
   Result<Slot> prepare_slot(jbd2::Handle &handle, Group &group, std::uint32_t index) REQUIRES(group.mutex);
   Status use_blocks_of_fresh_group(jbd2::Handle &handle, GroupNumber number, Group &group) REQUIRES(group.mutex);
   Inode make(InodeNumber number, const Inode &parent, std::uint32_t mode, std::uint32_t uid, std::uint32_t gid);
@@ -176,7 +178,7 @@ Result<Inode> InodeAllocator::load(InodeNumber number) {
     MutexLock guard(impl_->record_lock(number));
     inode.fields = TRY(format::parse_inode(impl_->superblock, number, impl_->bytes(slot)));
   }
-  TRY(check_fields(impl_->superblock, number, inode.fields));
+  TRY(check_inode_fields(impl_->superblock, number, inode.fields));
   inode.checksum_seed = format::inode_checksum_seed(impl_->superblock, number, inode.fields.generation);
   inode.on_orphan_list = impl_->volume.orphans().contains(number);
   return inode;
@@ -190,7 +192,11 @@ Status InodeAllocator::store(jbd2::Handle &handle, Inode &inode, bool data_reach
     if (inode.on_orphan_list) inode.fields.dtime = format::raw_inode_dtime(raw);
     TRY(format::encode_inode(impl_->superblock, inode.number, inode.fields, raw));
   }
-  if (inode.is_regular() && inode.fields.size > kSmallFile) impl_->volume.need_large_file();
+  if (inode.is_regular() && inode.fields.size > kSmallFile) {
+    if (!impl_->superblock.has(format::RoCompat::large_file)) handle.needs_full_commit();
+    impl_->volume.need_large_file();
+  }
+  impl_->volume.fast_commits().stored(handle, inode);
   inode.sync_tid = handle.tid();
   if (data_reachable) inode.datasync_tid = inode.sync_tid;
   return {};
@@ -205,6 +211,13 @@ Status InodeAllocator::set_orphan_link(jbd2::Handle &handle, InodeNumber number,
   return {};
 }
 
+Result<std::vector<std::byte>> InodeAllocator::record(InodeNumber number) {
+  const Impl::Slot slot = TRY(impl_->slot(number));
+  MutexLock guard(impl_->record_lock(number));
+  const std::span<const std::byte> bytes = impl_->bytes(slot);
+  return std::vector<std::byte>(bytes.begin(), bytes.end());
+}
+
 Result<std::vector<std::byte>> InodeAllocator::read_inline_xattrs(const Inode &inode) {
   const Impl::Slot slot = TRY(impl_->slot(inode.number));
   MutexLock guard(impl_->record_lock(inode.number));
@@ -215,6 +228,7 @@ Result<std::vector<std::byte>> InodeAllocator::read_inline_xattrs(const Inode &i
 Status InodeAllocator::write_inline_xattrs(jbd2::Handle &handle, const Inode &inode, std::span<const std::byte> area) {
   Impl::Slot slot = TRY(impl_->slot(inode.number));
   MutexLock guard(impl_->record_lock(inode.number));
+  handle.needs_full_commit();
   const std::span<std::byte> raw = TRY(impl_->writable(handle, slot));
   const auto room = format::inline_xattr_area(raw, inode.fields.extra_isize);
   assert(room.size() == area.size());
@@ -317,6 +331,60 @@ Result<InodeAllocator::Impl::Slot> InodeAllocator::Impl::take(jbd2::Handle &hand
   return slot;
 }
 
+// --- adopt ----------------------------------------------------------------------------------------------------------------
+
+// Table blocks in front of `index` in which no inode was ever used hold garbage, and are about to count as used.
+Status InodeAllocator::Impl::start_tables(jbd2::Handle &handle, Group &group, std::uint32_t index) {
+  const std::uint32_t used = superblock.inodes_per_group - group.desc.itable_unused;
+  for (std::uint32_t block = divide_up(used, geometry.inodes_per_block()); block < index / geometry.inodes_per_block(); ++block) {
+    const cache::BufferRef buffer = TRY(volume.cache().create(group.desc.inode_table + block, volume.types().inode_table()));
+    TRY(buffer->writable(handle));
+  }
+  return {};
+}
+
+Result<std::uint32_t> InodeAllocator::adopt_credits(InodeNumber number) {
+  const format::InodeLocation at = impl_->geometry.locate(number);
+  Group &group = impl_->groups.at(at.group);
+  MutexLock guard(group.mutex);
+  TRY(impl_->groups.describe(at.group, group));
+  const std::uint32_t used = impl_->superblock.inodes_per_group - group.desc.itable_unused;
+  const std::uint32_t fresh = at.table_block - std::min(at.table_block, used / impl_->geometry.inodes_per_block());
+  return credits::kAllocateInode + fresh;
+}
+
+Status InodeAllocator::adopt(jbd2::Handle &handle, InodeNumber number, bool directory, bool keep_orphan_link) {
+  const format::InodeLocation at = impl_->geometry.locate(number);
+  Group &group = impl_->groups.at(at.group);
+  MutexLock guard(group.mutex);
+  TRY(impl_->groups.load_inodes(at.group, group));
+  if (group.desc.block_uninit) TRY(impl_->groups.load_blocks(at.group, group));
+  const bool was_used = impl_->groups.inode_in_use(group, at.index);
+  if (!was_used && group.desc.free_inodes == 0) return fail(Error::corrupt("inode adopted in a full group").of_inode(number.value()));
+  TRY(impl_->start_tables(handle, group, at.index));
+  Impl::Slot slot = TRY(impl_->prepare_slot(handle, group, at.index));
+  const std::span<std::byte> raw = TRY(impl_->writable(handle, slot));
+  const auto old_mode = view_as<le16>(raw, offsetof(format::RawInode, i_mode)).get();
+  const bool was_directory = was_used && (old_mode & format::kModeTypeMask) == format::kModeDirectory;
+
+  const GroupTable::Change change = TRY(impl_->groups.begin_inodes(handle, at.group, group));
+  if (!was_used) {
+    format::BitmapEdit(change.bitmap, impl_->superblock.inodes_per_group).set(at.index);
+    --group.desc.free_inodes;
+    impl_->groups.add_free_inodes(-1);
+    group.desc.itable_unused = std::min(group.desc.itable_unused, impl_->superblock.inodes_per_group - (at.index + 1));
+  }
+  if (directory && !was_directory) ++group.desc.used_dirs;
+  if (!directory && was_directory && group.desc.used_dirs > 0) --group.desc.used_dirs;
+  impl_->groups.finish_inodes(at.group, group, change);
+  TRY(impl_->use_blocks_of_fresh_group(handle, at.group, group));
+
+  const std::uint32_t link = keep_orphan_link ? format::raw_inode_dtime(raw) : 0;
+  std::ranges::fill(raw, std::byte{0});
+  format::set_raw_inode_dtime(raw, link);
+  return {};
+}
+
 Inode InodeAllocator::Impl::make(InodeNumber number, const Inode &parent, std::uint32_t mode, std::uint32_t uid,
                                  std::uint32_t gid) {
   Inode inode;
@@ -377,6 +445,7 @@ Status InodeAllocator::free(jbd2::Handle &handle, Inode &inode) {
   fields.size = 0;
   // The record first: once the bit is clear the number may be somebody else's.
   TRY(store(handle, inode));
+  impl_->volume.fast_commits().freed(handle, inode.number);
   return impl_->give_back(handle, inode.number, directory);
 }
 

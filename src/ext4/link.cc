@@ -1,5 +1,6 @@
 // One more name for an inode.
 #include "ext4/credits.h"
+#include "ext4/fast_commit_tracker.h"
 #include "ext4/inode_alloc.h"
 #include "ext4/inode_flags.h"
 #include "ext4/namespace.h"
@@ -39,6 +40,9 @@ Status link(Volume &volume, Inode &directory, std::string_view name, Inode &targ
   TRY(volume.inodes().store(handle, target));
   TRY(volume.inodes().store(handle, directory));
   trace::link(directory.number, target.number, target.fields.links, handle.tid());
+  // A first name after all is nothing that a record says.
+  if (!was_nameless) handle.mark_tracked();
+  volume.fast_commits().linked(handle, directory, name, target);
   handle.finish();
   return {};
 }

@@ -2,6 +2,7 @@
 
 #include "base/log.h"
 #include "ext4/credits.h"
+#include "ext4/fast_commit_tracker.h"
 #include "ext4/inode_alloc.h"
 #include "ext4/orphan_file.h"
 #include "ext4/orphan_list.h"
@@ -43,6 +44,7 @@ bool Orphans::contains(InodeNumber number) const {
 
 Status Orphans::add(jbd2::Handle &handle, Inode &inode) {
   if (inode.on_orphan_list) return {};
+  impl_->volume.fast_commits().orphaned(handle, inode);
   MutexLock lock(impl_->lock);
   if (impl_->list.contains(inode.number) || (impl_->file && impl_->file->contains(inode.number))) {
     inode.on_orphan_list = true;
@@ -98,6 +100,28 @@ Status Orphans::end_use(jbd2::Handle &handle) {
 }
 
 // --- After a crash ---
+
+Result<std::vector<InodeNumber>> Orphans::on_record() {
+  std::vector<InodeNumber> numbers;
+  const std::uint32_t most = impl_->volume.superblock().inodes_count;
+  // A list that is broken ends where clean_up() will cut it.
+  for (std::uint32_t number = impl_->volume.last_orphan(); number != 0 && numbers.size() < most;) {
+    const Result<Inode> inode = impl_->load(number);
+    if (!inode) break;
+    numbers.push_back(inode->number);
+    number = inode->fields.dtime;
+  }
+  MutexLock guard(impl_->lock);
+  OrphanFile::Slot from;
+  while (impl_->file && numbers.size() < 2 * std::size_t{most}) {
+    const std::optional<OrphanFile::Record> record = TRY(impl_->file->next_record(from));
+    if (!record) break;
+    numbers.push_back(record->number);
+    from = record->slot;
+    ++from.index;
+  }
+  return numbers;
+}
 
 Result<Orphans::Cleaned> Orphans::clean_up() {
   Cleaned cleaned;

@@ -13,6 +13,8 @@
 
 #include "ext4/volume.h"
 
+#include <vector>
+
 namespace outboard::ext4 {
 
 class Orphans {
@@ -37,6 +39,10 @@ public:
   // credits::kSuperblock.
   Status begin_use(jbd2::Handle &handle);
   Status end_use(jbd2::Handle &handle);
+
+  // Every inode number on record, unchecked but bounded; for replaying fast commits, which neither adopts nor processes
+  // them. After begin_use().
+  Result<std::vector<InodeNumber>> on_record();
 
   // After recovery and begin_use(): delete or truncate everything found, bounded by the number of inodes; loops and bad
   // numbers are corrupt (logged, list cut). Counts go into the report. On a volume marked as having errors nothing is

@@ -5,6 +5,7 @@
 // refused. A failure among the last ones leaves the handle unfinished: the journal aborts and the disk keeps the last commit.
 #include "ext4/xattrs.h"
 #include "ext4/credits.h"
+#include "ext4/fast_commit_tracker.h"
 #include "ext4/inode_alloc.h"
 #include "ext4/inode_flags.h"
 #include "ext4/namespace.h"
@@ -196,6 +197,13 @@ Result<std::optional<Inode>> move(Volume &volume, const Rename &what) {
   TRY(leave_old_name(handle, volume, what, whiteout));
   if (whiteout) TRY(volume.inodes().store(handle, *whiteout));
   TRY(settle(handle, volume, what));
+  if (!what.source->is_directory() && !whiteout) {
+    FastCommits &fast_commits = volume.fast_commits();
+    handle.mark_tracked();
+    if (what.target != nullptr) fast_commits.unlinked(handle, *what.new_directory, what.new_name, *what.target);
+    fast_commits.linked(handle, *what.new_directory, what.new_name, *what.source);
+    fast_commits.unlinked(handle, *what.old_directory, what.old_name, *what.source);
+  }
   handle.finish();
   return whiteout;
 }

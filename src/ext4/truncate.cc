@@ -18,6 +18,7 @@
 #include "ext4/truncate.h"
 
 #include "ext4/credits.h"
+#include "ext4/delayed.h"
 #include "ext4/file_growth.h"
 #include "ext4/inode_alloc.h"
 #include "ext4/journaled_data.h"
@@ -73,6 +74,7 @@ Status shrink(Volume &volume, Inode &inode, std::uint64_t size) {
   const FileBlock end(static_cast<std::uint32_t>(file_map::max_file_blocks(volume, inode)));
 
   jbd2::Handle handle = TRY(volume.journal().start(piece_credits(volume, inode) + Orphans::kCredits + 1));
+  if (!journaled) handle.mark_tracked();
   if (tail) {
     const std::uint64_t into = size % block_size;
     TRY(journaled_data::zero(handle, *tail, into, block_size - into));
@@ -153,6 +155,7 @@ Status set_size(Volume &volume, Inode &inode, std::uint64_t size) {
   TRY(volume.check_writable());
   if (!inode.is_symlink()) TRY(check_changeable_map(volume, inode));
   if (size > max_size(volume, inode)) return fail(Error::user(EFBIG, "truncate: larger than a file can be"));
+  TRY(delayed::record_written(volume, inode));
   return size > inode.fields.size ? grow(volume, inode, size) : shrink(volume, inode, size);
 }
 
@@ -162,6 +165,7 @@ Status delete_inode(Volume &volume, Inode &inode) {
   const std::uint32_t last_step = xattrs::set_credits(volume) + Orphans::kCredits + credits::kFreeInode;
   const std::uint32_t piece = piece_credits(volume, inode) + Orphans::kCredits;
   jbd2::Handle handle = TRY(volume.journal().start(piece + last_step));
+  if (!journals_data(volume, inode)) handle.mark_tracked();
   const auto give_up = [&](Status why) {
     handle.finish();
     return why;

@@ -1,5 +1,6 @@
 // A name goes; with the last one the inode goes on the orphan list, to be deleted when nobody uses it any more.
 #include "ext4/credits.h"
+#include "ext4/fast_commit_tracker.h"
 #include "ext4/inode_alloc.h"
 #include "ext4/namespace.h"
 #include "ext4/namespace_rules.h"
@@ -36,6 +37,8 @@ Status unlink(Volume &volume, Inode &directory, std::string_view name, Inode &ta
   TRY(volume.inodes().store(handle, target));
   TRY(volume.inodes().store(handle, directory));
   trace::unlink(directory.number, target.number, target.fields.links, handle.tid());
+  handle.mark_tracked();
+  volume.fast_commits().unlinked(handle, directory, name, target);
   handle.finish();
   return {};
 }

@@ -34,6 +34,7 @@ GroupTable &Volume::groups() { return *impl_->groups; }
 BlockAllocator &Volume::blocks() { return *impl_->blocks; }
 InodeAllocator &Volume::inodes() { return *impl_->inodes; }
 Orphans &Volume::orphans() { return *impl_->orphans; }
+FastCommits &Volume::fast_commits() { return *impl_->fast_commits; }
 XattrBlocks &Volume::xattr_blocks() { return *impl_->xattr_blocks; }
 
 Status Volume::sync() {
@@ -71,6 +72,7 @@ Counts Volume::counts() {
 }
 
 Status Volume::Impl::before_commit(jbd2::Handle &handle) {
+  fast_commits->forget();
   const std::uint64_t free_blocks = groups->free_blocks();
   const auto free_inodes = static_cast<std::uint32_t>(groups->free_inodes());
   const bool large_file = want_large_file.load(std::memory_order_relaxed);

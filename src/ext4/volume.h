@@ -16,11 +16,13 @@
 
 #include <chrono>
 #include <memory>
+#include <optional>
 #include <string>
 
 namespace outboard::ext4 {
 
 class BlockAllocator;
+class FastCommits;
 class GroupTable;
 class InodeAllocator;
 class Orphans;
@@ -31,6 +33,7 @@ enum class ErrorPolicy : std::uint8_t { continue_, remount_read_only, panic };
 struct VolumeOptions {
   bool read_only = false;
   bool no_recovery = false;  // with read_only: show the disk as it is, journal unreplayed
+  bool fast_commit = true;   // fsync by fast commits, on volumes with the feature
   bool discard = false;      // tell the device about freed blocks
   std::optional<ErrorPolicy> errors;  // default: the superblock's
   bool journal_data = false;          // all regular files' data goes through the journal (data=journal)
@@ -41,6 +44,7 @@ struct VolumeOptions {
 // What open() found worth telling a person.
 struct OpenReport {
   jbd2::RecoveryReport recovery;
+  std::uint32_t fast_commits = 0;    // replayed
   bool forced_read_only = false;
   std::string read_only_reason;      // "read-only: features quota, verity are not supported for writing"
   std::uint32_t orphans_deleted = 0, orphans_truncated = 0;
@@ -60,6 +64,9 @@ public:
   // The refusal of a feature is Error::unsupported; `refusal` (if given) receives the sentence that names it.
   static Result<std::unique_ptr<Volume>> open(device::BlockDevice &device, VolumeOptions options,
                                               device::BlockDevice *journal_device = nullptr, std::string *refusal = nullptr);
+  // For fast_commit_replay.h: the volume that the ordinary log has left on `device`, without a log: commits go home. Orphans
+  // are not cleaned up, nothing is marked, and close() is not for it. `log`: an internal journal's place, or none.
+  static Result<std::unique_ptr<Volume>> open_for_replay(device::BlockDevice &device, std::optional<jbd2::LogArea> log);
   ~Volume();
   Volume(const Volume &) = delete;
 
@@ -88,6 +95,7 @@ public:
   BlockAllocator &blocks();
   InodeAllocator &inodes();
   Orphans &orphans();
+  FastCommits &fast_commits();
   XattrBlocks &xattr_blocks();  // xattr_block.h: made with XattrBlocks(Volume &), beside the others
 
   Counts counts();

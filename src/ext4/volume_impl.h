@@ -3,6 +3,7 @@
 #pragma once
 
 #include "ext4/block_alloc.h"
+#include "ext4/fast_commit_tracker.h"
 #include "ext4/group_table.h"
 #include "ext4/inode_alloc.h"
 #include "ext4/orphans.h"
@@ -62,6 +63,7 @@ struct Volume::Impl {
   OpenReport open_report;
   bool read_only = false;           // decided by open()
   bool recovered = false;
+  bool replaying = false;           // open_for_replay()
   std::uint16_t state = 0;          // s_state to be restored by a clean unmount
   ErrorPolicy policy = ErrorPolicy::continue_;
   std::optional<jbd2::LogArea> log;
@@ -71,6 +73,7 @@ struct Volume::Impl {
   std::optional<cache::BufferCache> cache;
   Mutex superblock_lock{Rank::superblock};
   cache::BufferRef superblock_buffer;  // contents under superblock_lock
+  std::unique_ptr<FastCommits> fast_commits;
   std::unique_ptr<GroupTable> groups;
   std::unique_ptr<BlockAllocator> blocks;
   std::unique_ptr<InodeAllocator> inodes;

@@ -4,6 +4,7 @@
 // may have replaced it; the mark "in use" on the device, durable before the first commit; then cache and journal.
 #include "base/log.h"
 #include "ext4/credits.h"
+#include "ext4/fast_commit_replay.h"
 #include "ext4/journal_area.h"
 #include "ext4/volume_impl.h"
 
@@ -18,6 +19,9 @@ namespace {
 constexpr std::uint32_t kMaxGroups = std::uint32_t{1} << 22;
 // Up to here descriptors are summed at every mount instead of believing the superblock's totals.
 constexpr std::uint32_t kCheapDescriptorBlocks = 64;
+// Replaying fast commits: one commit at the end, unless the changes are many.
+constexpr std::chrono::hours kNever{24 * 365};
+constexpr std::uint32_t kReplayBuffers = 16384;
 
 void refuse(std::string *refusal, std::string sentence) {
   if (refusal != nullptr) *refusal = std::move(sentence);
@@ -43,6 +47,22 @@ Result<std::unique_ptr<Volume>> Volume::open(device::BlockDevice &device, Volume
     if (!impl.read_only) static_cast<void>(volume->close());
     return fail(std::move(started).error());
   }
+  return volume;
+}
+
+Result<std::unique_ptr<Volume>> Volume::open_for_replay(device::BlockDevice &device, std::optional<jbd2::LogArea> log) {
+  VolumeOptions options;
+  options.commit_interval = kNever;
+  std::unique_ptr<Volume> volume(new Volume(std::make_unique<Impl>(device, options, nullptr)));
+  Impl &impl = *volume->impl_;
+  impl.replaying = impl.recovered = true;
+  impl.log = std::move(log);
+  TRY(impl.read_superblock());
+  TRY(impl.check_features(nullptr));
+  TRY(impl.check_size());
+  if (impl.read_only) return fail(Error::unsupported("fast commits of a volume that cannot be changed"));
+  TRY(impl.build(*volume));
+  impl.groups->sum_descriptors();
   return volume;
 }
 
@@ -118,8 +138,14 @@ Status Volume::Impl::recover(std::string *refusal) {
   }
   // A read-only mount sees the replayed state on whatever device it was given, and leaves the log for a later mount.
   const bool keep_log = options.read_only || (journal_device != nullptr && journal_device->properties().read_only);
-  open_report.recovery = TRY(jbd2::recover(*log, device, superblock.blocks_count, !keep_log));
+  const bool internal = static_cast<bool>(superblock.journal_inode);
+  FastCommitReplayer replayer(device, superblock, internal ? log : std::nullopt);
+  open_report.recovery = TRY(jbd2::recover(*log, device, superblock.blocks_count, !keep_log, &replayer));
+  open_report.fast_commits = replayer.commits();
   recovered = true;
+  if (open_report.fast_commits != 0)
+    outboard::log(LogLevel::info, "ext4: fast commits replayed: {}, {} blocks", open_report.fast_commits,
+                  open_report.recovery.fast_commit_blocks);
   if (open_report.recovery.was_needed)
     outboard::log(LogLevel::info, "ext4: journal replayed: {} transactions, {} blocks, {} revoked", open_report.recovery.transactions,
                   open_report.recovery.blocks_written, open_report.recovery.blocks_revoked);
@@ -178,7 +204,7 @@ Status Volume::Impl::build(Volume &volume) {
     outboard::log(LogLevel::warning, "ext4: mounting a file system with recorded errors: run e2fsck");
   else if (!recovered && (state & format::kStateClean) == 0)
     outboard::log(LogLevel::warning, "ext4: mounting a file system that was not unmounted: run e2fsck");
-  if (!read_only) TRY(mark_mounted());
+  if (!read_only && !replaying) TRY(mark_mounted());
 
   types.emplace(superblock);
   cache::BufferCache::Options cache_options;
@@ -195,6 +221,9 @@ Status Volume::Impl::build(Volume &volume) {
     written_large_file = superblock.has(format::RoCompat::large_file);
   }
   const bool internal = log && superblock.journal_inode;
+  fast_commits = std::make_unique<FastCommits>(volume, log && !read_only && !replaying && options.fast_commit &&
+                                                           superblock.has(format::Compat::fast_commit) &&
+                                                           superblock.has(format::Incompat::extents));
   groups = std::make_unique<GroupTable>(volume, internal ? std::span<const BlockRun>(log->runs()) : std::span<const BlockRun>());
   blocks = std::make_unique<BlockAllocator>(volume);
   inodes = std::make_unique<InodeAllocator>(volume);
@@ -209,7 +238,12 @@ Status Volume::Impl::build(Volume &volume) {
   journal_options.before_commit = [this](jbd2::Handle &handle) { return before_commit(handle); };
   journal_options.before_commit_credits = credits::kSuperblock;
   journal_options.on_abort = [this](const Error &) { failed = true; };
-  journal = TRY(jbd2::Journal::open(*cache, read_only ? std::nullopt : log, std::move(journal_options)));
+  if (fast_commits->enabled())
+    journal_options.fast_commit = [this](jbd2::Tid tid, bool first, std::uint32_t room) {
+      return fast_commits->encode(tid, first, room);
+    };
+  if (replaying) journal_options.unlogged_limit = kReplayBuffers;
+  journal = TRY(jbd2::Journal::open(*cache, read_only || replaying ? std::nullopt : log, std::move(journal_options)));
   return {};
 }
 

@@ -72,6 +72,7 @@ void XattrSets::remove(format::XattrName name) {
 
 Status XattrSets::store(jbd2::Handle &handle, Volume &volume, Inode &inode) {
   const format::InodeFields before = inode.fields;
+  if (block_changed_ || inode_changed_) handle.needs_full_commit();
   Status stored = [&]() -> Status {
     // The only step that can fail for want of space comes first.
     if (block_changed_) TRY(volume.xattr_blocks().replace(handle, inode, in_block_));

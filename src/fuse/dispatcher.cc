@@ -13,7 +13,7 @@ namespace outboard::fuse {
 
 void Dispatcher::dispatch(Request &request, Reply &reply) {
   // Whoever watches is not to see himself looking.
-  if (outboard::trace::on() && handlers::is_trace_control(request)) return carry_out(request, reply);
+  if (!outboard::trace::on() || handlers::is_trace_control(request)) return carry_out(request, reply);
   const outboard::trace::Stopwatch watch;
   trace::request_begin(request.header().unique, request.opcode(), request.node());
   carry_out(request, reply);

@@ -168,6 +168,16 @@ TEST_F(DispatcherTest, ReadsAndWritesCarryData) {
   EXPECT_EQ(read_at(node, INT64_MAX, 10).error(), EFBIG);
 }
 
+// The kernel's write-back takes any successful answer for the whole: a short count there would be lost bytes.
+TEST_F(DispatcherTest, ShortWritesFromTheClientsCacheAreErrors) {
+  const std::uint64_t node = create_file("f").node;
+  controls.room = 100;
+  const std::string text(150, 'x');
+  EXPECT_EQ(write_at(node, 0, text).as<wire::WriteOut>().size, 100u);
+  EXPECT_EQ(write_at(node, 0, text, wire::kWriteCache).error(), ENOSPC);
+  EXPECT_EQ(write_at(node, 0, text.substr(0, 100), wire::kWriteCache).as<wire::WriteOut>().size, 100u);
+}
+
 TEST_F(DispatcherTest, WriteThatClaimsMoreDataThanItHasIsRefused) {
   const std::uint64_t node = create_file("f").node;
   const Bytes lie = bytes_of(wire::WriteIn{.offset = 0, .size = 100}) + Bytes(99);

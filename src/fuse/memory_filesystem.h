@@ -21,6 +21,7 @@ struct Controls {
   std::atomic<std::uint64_t> unaligned_writes;  // whose data did not lie on a page boundary
   std::atomic<std::uint64_t> lookup_counts;     // that clients hold
   std::atomic<int> fail_writes;                 // errno for each write
+  std::atomic<std::uint64_t> room;              // no file grows beyond this (0: any size): a short count, then ENOSPC
   std::atomic<int> unmount_milliseconds;        // that unmount() takes
   std::atomic<int> syncs_meet;                  // sync() waits until so many are inside
   std::atomic<int> syncs_inside;

@@ -277,6 +277,10 @@ Result<std::size_t> MemoryFilesystem::write(vfs::NodeId number, std::uint64_t of
   if (reinterpret_cast<std::uintptr_t>(data.data()) % kBlock != 0) ++controls_.unaligned_writes;
   if (const int error = controls_.fail_writes) return fail(Error::user(error, "as the test wants"));
   Node *node = TRY(find(number));
+  if (const std::uint64_t room = controls_.room; room != 0) {
+    if (offset >= room) return fail(Error::user(ENOSPC, "as the test wants"));
+    data = data.first(std::min<std::uint64_t>(data.size(), room - offset));
+  }
   for (std::size_t done = 0; done < data.size();) {
     const std::uint64_t at = offset + done;
     const std::size_t size = std::min<std::size_t>(kBlock - at % kBlock, data.size() - done);

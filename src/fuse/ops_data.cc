@@ -53,7 +53,15 @@ Status write(Dispatcher &dispatcher, Request &request, Reply &reply) {
                               .writer_gid = request.header().gid,
                               .direct = (in.flags & O_DIRECT) != 0,
                               .from_page_cache = (in.write_flags & wire::kWriteCache) != 0};
-  const std::size_t written = TRY(dispatcher.filesystem().write(request.node(), in.offset, data, flags));
+  std::size_t written = TRY(dispatcher.filesystem().write(request.node(), in.offset, data, flags));
+  // A program that is told of a short count comes again for the rest. The kernel's own write-back does not look at the
+  // count: for it, whatever was not written must be an error, which the next fsync then hears of.
+  while (flags.from_page_cache && written < data.size()) {
+    const std::size_t more =
+        TRY(dispatcher.filesystem().write(request.node(), in.offset + written, data.subspan(written), flags));
+    if (more == 0) return fail(Error::user(EIO, "write-back: no progress"));
+    written += more;
+  }
   reply.put(wire::WriteOut{.size = static_cast<std::uint32_t>(written), .padding = 0});
   return {};
 }

@@ -1,4 +1,5 @@
-// What the transport says while it is traced. Units: base/trace.h. `unique` is the kernel's number of the request.
+// What the transport says while it is traced. Units: base/trace.h. `unique` is the kernel's number of the request;
+// `inode` is the protocol's node: the inode number, but 1 for the root.
 #pragma once
 
 #include "base/trace.h"

@@ -90,6 +90,7 @@ Status Journal::Impl::wait_for(std::shared_ptr<Completion> completion) {
 
 Status Journal::Impl::commit_and_wait(Tid tid) {
   assert_no_handle();
+  if (fast_room_ != 0 && TRY(fast_commit_and_wait(tid))) return {};
   {
     MutexLock lock(lock_);
     if (abort_reason_) return fail(Error::user(EROFS, "journal: aborted"));
@@ -140,6 +141,13 @@ void Journal::Impl::commit_loop() {
     const bool may_commit = running_ && !abort_reason_;
     const bool due = may_commit && (running_->commit_requested ||
                                     (running_->deadline && *running_->deadline <= std::chrono::steady_clock::now()));
+    if (!due && wants_fast_commit()) {
+      lock.unlock();
+      Status status = fast_commit_one();
+      lock.lock();
+      if (!status) abort_locked(std::move(status).error());
+      continue;
+    }
     if (!due) {
       // Idle: waits for a request, for the interval since the transaction's first change, for abort or the end.
       if (may_commit && running_->deadline) commit_wake_.wait_until(lock_, *running_->deadline);
@@ -178,6 +186,11 @@ Status Journal::Impl::commit_one() {
     if (abort_reason_) return {};
     committing_ = std::move(running_);
     ++next_;
+    if (committing_->fast) {  // they wait for this commit instead
+      committing_->fast->done = committing_->fast->impossible = true;
+      committing_->fast.reset();
+      completed_.notify_all();
+    }
     changed_.notify_all();
   }
 
@@ -197,6 +210,7 @@ Status Journal::Impl::commit_one() {
   trace::commit_end(tid, changes.size(), length, written, watch);
   TRY(std::move(written));
   trace::commit_phase(tid, trace::CommitPhase::retire);
+  fast_used_ = 0;  // what stands in the area belongs to a number that is complete now
   retire(*transaction, changes, length);
   run_listeners(*transaction);
 

@@ -13,7 +13,6 @@ constexpr std::uint32_t kKnownIncompat = 0x3F;
 constexpr std::uint32_t kKnownCompat = 1;
 constexpr std::uint8_t kCrc32c = 4;
 constexpr std::uint32_t kDefaultFastCommitBlocks = 256;
-constexpr std::uint32_t kMinimumWithFastCommit = 1024;  // blocks left for the log proper
 constexpr std::uint32_t kUuidBytes = 16;
 
 // Flags of a tag.
@@ -38,9 +37,8 @@ Status check_geometry(const DiskSuperblock &disk, LogFormat &format, std::uint32
   format.max_length = length;
   format.end = length;
   if (format.fast_commit) {
-    std::uint32_t reserved = disk.fast_commit_blocks.get();
-    if (reserved == 0) reserved = kDefaultFastCommitBlocks;
-    if (length < kMinimumWithFastCommit || length - kMinimumWithFastCommit < reserved) {
+    const std::uint32_t reserved = fast_commit_blocks(disk);
+    if (length < kSmallestLogWithFastCommits || length - kSmallestLogWithFastCommits < reserved) {
       return fail(Error::corrupt("journal superblock: fast-commit area"));
     }
     format.end = length - reserved;
@@ -72,6 +70,11 @@ Status check_features(const DiskSuperblock &disk, LogFormat &format) {
 }
 
 }  // namespace
+
+std::uint32_t fast_commit_blocks(const DiskSuperblock &disk) {
+  const std::uint32_t blocks = disk.fast_commit_blocks.get();
+  return blocks == 0 ? kDefaultFastCommitBlocks : blocks;
+}
 
 Result<LogFormat> parse_superblock(std::span<const std::byte> bytes, std::uint32_t block_size, std::uint32_t area_blocks) {
   if (bytes.size() < sizeof(DiskSuperblock)) return fail(Error::corrupt("journal superblock: too short"));

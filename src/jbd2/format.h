@@ -158,6 +158,9 @@ struct LogFormat {
 // Checks every field that recovery and the running log use against the area's size. unsupported: a feature or a sharing
 // of the log that we do not know; corrupt or bad_checksum otherwise. `bytes` is the whole of journal block 0.
 Result<LogFormat> parse_superblock(std::span<const std::byte> bytes, std::uint32_t block_size, std::uint32_t area_blocks);
+// Blocks of the fast-commit area, if the log has one; and blocks that the log proper keeps at least.
+std::uint32_t fast_commit_blocks(const DiskSuperblock &disk);
+inline constexpr std::uint32_t kSmallestLogWithFastCommits = 1024;
 // After any change of the superblock: its own checksum, if the features ask for one.
 void seal_superblock(std::span<std::byte> bytes);
 

@@ -25,7 +25,7 @@ Handle::Handle(Journal &journal, Transaction &transaction, std::uint32_t credits
 
 Handle::Handle(Handle &&other) noexcept
     : DirtyScope(), journal_(other.journal_), transaction_(std::exchange(other.transaction_, nullptr)),
-      credits_(std::exchange(other.credits_, 0)), changed_(std::exchange(other.changed_, false)) {}
+      credits_(std::exchange(other.credits_, 0)), changed_(std::exchange(other.changed_, false)), tracked_(other.tracked_) {}
 
 Handle::~Handle() {
   if (transaction_ == nullptr) return;
@@ -39,9 +39,16 @@ Handle::~Handle() {
 void Handle::finish() {
   if (transaction_ == nullptr) return;
   trace::handle_stop(tid(), credits_);
+  if (changed_ && !tracked_) transaction_->needs_full.store(true);
   journal_->impl_->end(*std::exchange(transaction_, nullptr), std::exchange(credits_, 0));
   changed_ = false;
 }
+
+void Handle::needs_full_commit() {
+  if (transaction_ != nullptr) transaction_->needs_full.store(true);
+}
+
+bool Handle::tracking() const { return transaction_ != nullptr && !transaction_->needs_full.load(); }
 
 Tid Handle::tid() const { return transaction_ == nullptr ? 0 : static_cast<Tid>(transaction_->sequence); }
 
@@ -113,9 +120,10 @@ Result<Transaction *> Journal::Impl::begin(std::uint32_t credits) {
       leave_handle();
       return fail(Error::user(E2BIG, "journal: more credits than a transaction can hold"));
     }
-    if (barrier_ || (running_ && running_->locked)) {
+    if (barrier_ || (running_ && (running_->locked || running_->paused))) {
       // Waits for checkpoint_all() (ends with its device writes), or for the open handles of the transaction that is
-      // being locked (their operations wait for nothing but device reads and each other's short locks).
+      // being locked (their operations wait for nothing but device reads and each other's short locks), or until a fast
+      // commit has been put together (likewise).
       changed_.wait(lock_);
       continue;
     }
@@ -152,7 +160,7 @@ void Journal::Impl::end(Transaction &transaction, std::uint32_t unused) {
     MutexLock lock(lock_);
     assert(transaction.handles > 0 && transaction.reserved >= unused);
     transaction.reserved -= unused;
-    if (--transaction.handles == 0 && transaction.locked) drained_.notify_all();
+    if (--transaction.handles == 0 && (transaction.locked || transaction.paused)) drained_.notify_all();
   }
   leave_handle();
 }

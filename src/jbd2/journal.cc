@@ -2,6 +2,7 @@
 #include "jbd2/journal.h"
 
 #include "base/log.h"
+#include "base/thread_role.h"
 #include "jbd2/journal_impl.h"
 #include "jbd2/trace.h"
 
@@ -40,6 +41,13 @@ Status Journal::Impl::load_log() {
   return {};
 }
 
+// The area is cut from the end of the log, and the rest must be a log that the kernel takes.
+bool Journal::Impl::can_have_fast_commits(const DiskSuperblock &disk) const {
+  if (!options_.fast_commit || options_.read_only) return false;
+  const std::uint32_t blocks = fast_commit_blocks(disk);
+  return disk.max_length.get() >= kSmallestLogWithFastCommits + blocks;
+}
+
 Result<std::uint32_t> Journal::Impl::load_superblock() {
   const std::uint32_t size = log_->block_size();
   if (log_->block_count() == 0) return fail(Error::corrupt("journal: no blocks"));
@@ -64,6 +72,7 @@ Result<std::uint32_t> Journal::Impl::load_superblock() {
     incompat |= static_cast<std::uint32_t>(Incompat::checksum_v3);
     disk.compat.set(disk.compat.get() & ~static_cast<std::uint32_t>(Compat::checksum_v1));
   }
+  if (can_have_fast_commits(disk)) incompat |= static_cast<std::uint32_t>(Incompat::fast_commit);
   disk.incompat.set(incompat);
   if ((incompat & (static_cast<std::uint32_t>(Incompat::checksum_v2) | static_cast<std::uint32_t>(Incompat::checksum_v3))) != 0) {
     disk.checksum_type = 4;
@@ -89,6 +98,7 @@ void Journal::Impl::set_limits() {
     const std::uint32_t rest = transaction_space_ - revoke_blocks - 1;
     data_limit_ = rest - divide_up(rest, group_blocks_ + 1);
     checkpoint_above_ = format_.length() / 3;
+    set_fast_commit_area();
   }
   committed_ = next_ - 1;
   MutexLock list(list_lock_);
@@ -97,8 +107,15 @@ void Journal::Impl::set_limits() {
 }
 
 void Journal::Impl::start_threads() {
-  commit_thread_ = std::thread([this] { commit_loop(); });
-  if (log_) checkpoint_thread_ = std::thread([this] { checkpoint_loop(); });
+  commit_thread_ = std::thread([this] {
+    const ThreadRoleScope role(ThreadRole::commit);
+    commit_loop();
+  });
+  if (!log_) return;
+  checkpoint_thread_ = std::thread([this] {
+    const ThreadRoleScope role(ThreadRole::checkpoint);
+    checkpoint_loop();
+  });
 }
 
 void Journal::Impl::stop_threads() {
@@ -121,6 +138,11 @@ Status Journal::Impl::write_superblock(std::uint32_t start, Sequence sequence) {
   auto &disk = edit_as<DiskSuperblock>(superblock_->span());
   disk.start.set(start);
   disk.sequence.set(static_cast<std::uint32_t>(sequence));
+  if (fast_room_ != 0) {
+    // Like the kernel: the feature stands there while the log is in use.
+    const auto bit = static_cast<std::uint32_t>(Incompat::fast_commit);
+    disk.incompat.set(start != 0 ? disk.incompat.get() | bit : disk.incompat.get() & ~bit);
+  }
   seal_superblock(superblock_->span());
   TRY(log_->write(0, superblock_->span()));
   marked_empty_ = start == 0;
@@ -158,6 +180,11 @@ void Journal::Impl::abort_locked(Error reason) {
   abort_reason_ = std::move(reason);
   aborted_ = true;
   trace::abort(abort_reason_->code());
+  if (running_ && running_->fast) {
+    running_->fast->done = true;
+    running_->fast->error = Error::system(EIO, "journal: aborted before the commit was durable");
+    running_->fast.reset();
+  }
   for (Transaction *transaction : {running_.get(), committing_.get()}) {
     if (transaction == nullptr || transaction->completion->done) continue;
     transaction->completion->done = true;
@@ -282,7 +309,8 @@ Journal::Counters Journal::counters() const {
   const auto &count = impl_->count_;
   return {count.commits.load(),       count.handles.load(),
           count.logged_blocks.load(), count.revokes.load(),
-          count.checkpointed_blocks.load(), count.forced_checkpoints.load()};
+          count.checkpointed_blocks.load(), count.forced_checkpoints.load(),
+          count.fast_commits.load(), count.fast_commit_blocks.load()};
 }
 
 }  // namespace outboard::jbd2

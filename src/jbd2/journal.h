@@ -25,6 +25,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <vector>
 
 namespace outboard::jbd2 {
 
@@ -55,6 +56,13 @@ public:
   // Makes sure `credits` are left, and room for revokes: extends or restarts. True when it restarted.
   Result<bool> ensure(std::uint32_t credits);
 
+  // Fast commits (docs/jbd2.md). Whatever this handle changes is known to whoever encodes fast commits; a handle that changes
+  // something and has not said so makes the transaction one for a full commit.
+  void mark_tracked() { tracked_ = true; }
+  // The transaction needs a full commit, whatever its handles say.
+  void needs_full_commit();
+  bool tracking() const;  // false: it will get one anyway, and nobody need remember anything
+
   // A metadata block was freed: it must not be replayed over whatever comes to live there (revoke record), nor written
   // home after this transaction has committed. Its buffer is forgotten by the cache then.
   Status revoke(BlockNumber block);
@@ -71,6 +79,13 @@ private:
   Transaction *transaction_;
   std::uint32_t credits_;
   bool changed_ = false;
+  bool tracked_ = false;
+};
+
+// What the owner of the journal wants in the fast-commit area: whole blocks, that the log device gets in one write.
+struct FastCommit {
+  std::vector<std::byte> blocks;  // empty: nothing has changed
+  bool after_data = false;        // what was written to the file system's device before must be durable first
 };
 
 struct JournalOptions {
@@ -82,6 +97,10 @@ struct JournalOptions {
   std::function<Status(Handle &)> before_commit;
   std::uint32_t before_commit_credits = 4;
   std::function<void(const Error &)> on_abort;
+  // Turns fast commits on, if the log has an area for them. Runs on the commit thread while no handle is open: all that the
+  // running transaction `tid` has changed since the last call that was written (`first`: since the last full commit), in at
+  // most `room` blocks. Nothing: a full commit instead.
+  std::function<std::optional<FastCommit>(Tid tid, bool first, std::uint32_t room)> fast_commit;
   std::uint32_t unlogged_limit = 4096;  // buffers in a transaction without a log before a commit is forced
 };
 
@@ -103,7 +122,8 @@ public:
   // The transaction a change made now would join, and the newest that is durable.
   Tid running_tid() const;
   Tid committed_tid() const;
-  // Durable when this returns success. Does nothing (but check for abort) when `tid` is already committed.
+  // Durable when this returns success, by a fast commit if that is possible. Does nothing (but check for abort) when `tid` is
+  // already committed.
   Status commit_and_wait(Tid tid);
   Status commit_running();  // everything changed so far, also when nothing was (then only a device flush)
   // Every committed buffer at home, the log empty on disk. Commits first.
@@ -118,6 +138,7 @@ public:
 
   struct Counters {
     std::uint64_t commits = 0, handles = 0, logged_blocks = 0, revokes = 0, checkpointed_blocks = 0, forced_checkpoints = 0;
+    std::uint64_t fast_commits = 0, fast_commit_blocks = 0;
   };
   Counters counters() const;
 

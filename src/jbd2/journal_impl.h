@@ -26,6 +26,7 @@ struct Journal::Impl {
   // journal.cc: life
   Status load_log();
   Result<std::uint32_t> load_superblock() REQUIRES(superblock_lock_);  // the next sequence number
+  bool can_have_fast_commits(const DiskSuperblock &disk) const;
   void set_limits();
   void start_threads();
   void stop_threads();
@@ -71,6 +72,13 @@ struct Journal::Impl {
   void copy_for_commit(Transaction &transaction, cache::Buffer &buffer, std::span<std::byte> out);
   void retire(Transaction &transaction, const std::vector<Change> &changes, std::uint32_t length);
   void run_listeners(Transaction &transaction);
+
+  // fast_commit.cc
+  void set_fast_commit_area();
+  bool wants_fast_commit() const REQUIRES(lock_);
+  Result<bool> fast_commit_and_wait(Tid tid);  // false: it takes a full commit
+  Status fast_commit_one();
+  Status write_fast_commit(Sequence sequence, const FastCommit &what);
 
   // checkpoint.cc
   void checkpoint_loop();
@@ -142,6 +150,8 @@ struct Journal::Impl {
   std::uint32_t end_block_ GUARDED_BY(list_lock_) = 0;  // where the next transaction will start
   Sequence end_sequence_ GUARDED_BY(list_lock_) = 0;    // ... and its number
 
+  std::uint32_t fast_first_ = 0, fast_room_ = 0;  // the fast-commit area: log blocks; no room: none. Constant after open
+  std::uint32_t fast_used_ = 0;         // commit thread only: blocks of the area that belong to the running transaction
   std::uint32_t head_ = 0;              // commit thread only: where the next transaction will start
   std::uint64_t last_commit_time_ = 0;  // commit thread only: seconds; never runs backwards within the log
 
@@ -151,6 +161,7 @@ struct Journal::Impl {
 
   struct {
     std::atomic<std::uint64_t> commits{0}, handles{0}, logged_blocks{0}, revokes{0}, checkpointed_blocks{0}, forced_checkpoints{0};
+    std::atomic<std::uint64_t> fast_commits{0}, fast_commit_blocks{0};
   } count_;
 
   std::thread commit_thread_, checkpoint_thread_;

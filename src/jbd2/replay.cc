@@ -16,6 +16,7 @@
 #include "jbd2/format.h"
 #include "jbd2/home_writer.h"
 #include "jbd2/trace.h"
+#include "jbd2/replay_changes.h"
 #include "jbd2/transaction.h"
 
 #include <algorithm>
@@ -73,6 +74,7 @@ public:
 
   Status scan();
   Status check_homes(const device::BlockDevice &filesystem, std::uint64_t block_count) const;
+  Status scan_fast_commits(FastCommitReplay &fast_commits);
   Status refuse_fast_commits();
   Status replay(device::BlockDevice &filesystem);
 
@@ -246,8 +248,18 @@ Status Recovery::check_homes(const device::BlockDevice &filesystem, std::uint64_
   return {};
 }
 
-// Fast commits continue the last complete transaction; losing them would lose what fsync promised. Their area starts one
-// block behind the log proper. Tag and length are le16; a head carries features and transaction, a tail transaction and CRC.
+// Fast commits continue the last complete transaction. Their area starts one block behind the log proper, where the
+// kernel begins it.
+Status Recovery::scan_fast_commits(FastCommitReplay &fast_commits) {
+  if (!format_.fast_commit) return {};
+  for (std::uint32_t position = format_.end + 1; position < format_.max_length; ++position) {
+    const std::span<const std::byte> block = TRY(window_.read(position));
+    if (!TRY(fast_commits.scan(end_sequence(), block))) return {};
+  }
+  return {};
+}
+
+// Losing them would lose what fsync promised. Tag and length are le16; a head carries features and transaction, a tail transaction and CRC.
 Status Recovery::refuse_fast_commits() {
   if (!format_.fast_commit) return {};
   constexpr std::uint16_t kTail = 8, kHead = 9;
@@ -361,7 +373,8 @@ Result<bool> needs_recovery(const LogArea &log) {
 }
 
 namespace {
-Result<RecoveryReport> recover_log(const LogArea &log, device::BlockDevice &filesystem, std::uint64_t block_count, bool mark_empty) {
+Result<RecoveryReport> recover_log(const LogArea &log, device::BlockDevice &filesystem, std::uint64_t block_count, bool mark_empty,
+                                   FastCommitReplay *fast_commits) {
   LoadedLog loaded = TRY(load(log));
   DiskSuperblock &disk = loaded.disk();
   RecoveryReport report;
@@ -372,12 +385,27 @@ Result<RecoveryReport> recover_log(const LogArea &log, device::BlockDevice &file
 
   Recovery recovery(log, loaded.format, disk);
   TRY(recovery.scan());
-  TRY(recovery.refuse_fast_commits());
+  if (fast_commits != nullptr) TRY(recovery.scan_fast_commits(*fast_commits));
+  else TRY(recovery.refuse_fast_commits());
   TRY(recovery.check_homes(filesystem, block_count));
   TRY(recovery.replay(filesystem));
   report.transactions = recovery.transactions();
   report.blocks_written = recovery.written();
   report.blocks_revoked = recovery.revoked();
+
+  std::vector<ChangedBlock> changes;
+  if (fast_commits != nullptr) changes = TRY(fast_commits->replay());
+  if (!changes.empty()) {
+    report.fast_commit_blocks = changes.size();
+    if (mark_empty && fits_log(loaded.format, changes.size())) {
+      TRY(write_as_transaction(log, loaded.format, loaded.area.span(), recovery.end_sequence(), changes));
+      // The log now ends with that transaction, and the fast commits count no more.
+      const RecoveryReport again = TRY(recover(log, filesystem, block_count));
+      report.next_sequence = again.next_sequence;
+      return report;
+    }
+    TRY(write_home(filesystem, loaded.format.block_size, changes));
+  }
   // One number is left out: the log may hold the beginning of a transaction that carries it.
   report.next_sequence = recovery.end_sequence() + 1;
   if (!mark_empty) return report;
@@ -390,9 +418,10 @@ Result<RecoveryReport> recover_log(const LogArea &log, device::BlockDevice &file
 }
 }  // namespace
 
-Result<RecoveryReport> recover(const LogArea &log, device::BlockDevice &filesystem, std::uint64_t block_count, bool mark_empty) {
+Result<RecoveryReport> recover(const LogArea &log, device::BlockDevice &filesystem, std::uint64_t block_count, bool mark_empty,
+                               FastCommitReplay *fast_commits) {
   const outboard::trace::Stopwatch watch;
-  Result<RecoveryReport> report = recover_log(log, filesystem, block_count, mark_empty);
+  Result<RecoveryReport> report = recover_log(log, filesystem, block_count, mark_empty, fast_commits);
   const RecoveryReport done = report.value_or(RecoveryReport{});
   trace::replay(done.transactions, done.blocks_written, done.blocks_revoked, report, watch);
   return report;

@@ -43,6 +43,13 @@ struct Completion {
   std::optional<Error> error;
 };
 
+// The same of a fast commit.
+struct FastCompletion {
+  bool done = false;
+  bool impossible = false;  // with done: a full commit is needed
+  std::optional<Error> error;
+};
+
 class Transaction {
 public:
   explicit Transaction(Sequence number) : sequence(number), completion(std::make_shared<Completion>()) {}
@@ -56,7 +63,10 @@ public:
   bool commit_requested = false;
   std::optional<std::chrono::steady_clock::time_point> deadline;  // from the first change
   std::shared_ptr<Completion> completion;
+  std::shared_ptr<FastCompletion> fast;  // somebody wants a fast commit; taken by the commit thread
+  bool paused = false;                   // no new handles: a fast commit looks at what there is
 
+  std::atomic<bool> needs_full{false};  // no fast commit any more
   std::atomic<bool> changed{false};
   std::atomic<std::uint32_t> revokes{0};  // written under `mutex`
 

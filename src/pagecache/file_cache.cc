@@ -9,7 +9,21 @@ namespace {
 // A file that is written from front to back in small pieces gets folios that double up to this.
 constexpr std::size_t kGrownFolio = std::size_t{256} << 10;
 
+// [start, end) of a folio as a folio of its own, in the same memory and in the same state.
+FolioRef part_of(const Folio &folio, std::uint64_t start, std::uint64_t end) {
+  auto part = std::make_shared<Folio>();
+  part->offset = start;
+  part->length = end - start;
+  part->buffer = folio.buffer;
+  part->start = folio.start + (start - folio.offset);
+  part->in_writeback = folio.in_writeback;
+  return part;
+}
+
 std::uint64_t clipped_end(ByteRange range) { return range.length > ~range.offset ? ~std::uint64_t{0} : range.end(); }
+std::uint64_t clipped_round_up(std::uint64_t value, std::uint64_t unit) {
+  return value > ~unit ? ~std::uint64_t{0} : round_up(value, unit);
+}
 
 }  // namespace
 
@@ -62,14 +76,19 @@ ByteRange FileCache::next_dirty(std::uint64_t offset) const {
 
 // --- writing --------------------------------------------------------------------------------------------------------
 
-Status FileCache::unshare(FolioRef &folio) {
+Result<FileCache::Folios::iterator> FileCache::unshare(Folios::iterator it, std::uint64_t start, std::uint64_t end) {
+  const FolioRef folio = it->second;
+  start = std::max(start, folio->offset);
+  end = std::min(end, folio->end());
   auto copy = std::make_shared<Folio>();
-  copy->offset = folio->offset;
-  copy->length = folio->length;
-  copy->buffer = std::make_shared<FolioMemory::Buffer>(TRY(memory_.allocate(folio->length)));
-  std::memcpy(copy->bytes().data(), folio->bytes().data(), folio->length);
-  folio = std::move(copy);
-  return {};
+  copy->offset = start;
+  copy->length = end - start;
+  copy->buffer = std::make_shared<FolioMemory::Buffer>(TRY(memory_.allocate(copy->length)));
+  std::memcpy(copy->bytes().data(), folio->bytes().data() + (start - folio->offset), copy->length);
+  folios_.erase(it);
+  if (folio->offset < start) folios_.emplace(folio->offset, part_of(*folio, folio->offset, start));
+  if (end < folio->end()) folios_.emplace(end, part_of(*folio, end, folio->end()));
+  return folios_.emplace(start, std::move(copy)).first;
 }
 
 // Room at `offset`, where no folio is, up to `limit` (the next folio or the end of what is wanted): behind the folio that
@@ -107,8 +126,14 @@ Result<std::vector<FileCache::Writable>> FileCache::make_writable(ByteRange bloc
   for (std::uint64_t at = blocks.offset; at < blocks.end() && status;) {
     auto it = first_touching(at);
     if (it != folios_.end() && it->first <= at) {
-      if (it->second->in_writeback) status = unshare(it->second);
-      if (!status) break;
+      if (it->second->in_writeback) {
+        auto copy = unshare(it, at, blocks.end());
+        if (!copy) {
+          status = fail(std::move(copy).error());
+          break;
+        }
+        it = *copy;
+      }
       Folio &folio = *it->second;
       const std::uint64_t end = std::min(folio.end(), blocks.end());
       out.push_back({{at, end - at}, folio.bytes().subspan(at - folio.offset, end - at), false});
@@ -138,11 +163,7 @@ void FileCache::drop_locked(ByteRange blocks) {
     it = folios_.erase(it);
     dirty_.fetch_sub(folio->length, std::memory_order_release);
     if (old_end > end) {
-      auto rest = std::make_shared<Folio>();
-      rest->offset = end;
-      rest->length = old_end - end;
-      rest->buffer = folio->buffer;
-      rest->start = folio->start + (end - folio->offset);
+      FolioRef rest = part_of(*folio, end, old_end);
       dirty_.fetch_add(rest->length, std::memory_order_release);
       it = std::next(folios_.emplace(end, std::move(rest)).first);
     }
@@ -158,7 +179,8 @@ Status FileCache::zero(ByteRange range) {
   MutexLock lock(mutex_);
   const std::uint64_t end = clipped_end(range);
   for (auto it = first_touching(range.offset); it != folios_.end() && it->first < end; ++it) {
-    if (it->second->in_writeback) TRY(unshare(it->second));
+    if (it->second->in_writeback)
+      it = TRY(unshare(it, round_down<std::uint64_t>(range.offset, block_size_), clipped_round_up(end, block_size_)));
     Folio &folio = *it->second;
     const std::uint64_t from = std::max(range.offset, folio.offset), to = std::min(end, folio.end());
     std::memset(folio.bytes().data() + (from - folio.offset), 0, to - from);
@@ -188,11 +210,16 @@ FileCache::Batch FileCache::take(std::uint64_t from, std::uint64_t most) {
 
 void FileCache::finish(Batch &batch) {
   MutexLock lock(mutex_);
-  for (FolioRef &folio : batch.folios) {
-    auto it = folios_.find(folio->offset);
-    if (it == folios_.end() || it->second != folio) continue;  // rewritten meanwhile: a copy is in its place
-    dirty_.fetch_sub(folio->length, std::memory_order_release);
-    folios_.erase(it);
+  for (const FolioRef &folio : batch.folios) {
+    // The folio, or what writers have left of it: copies are not marked.
+    for (auto it = first_touching(folio->offset); it != folios_.end() && it->first < folio->end();) {
+      if (!it->second->in_writeback) {
+        ++it;
+        continue;
+      }
+      dirty_.fetch_sub(it->second->length, std::memory_order_release);
+      it = folios_.erase(it);
+    }
   }
   batch.folios.clear();
 }

@@ -7,7 +7,8 @@
 // Locking. Thread-safe as a structure (Rank::folios, nothing inside but memory). The *bytes* belong to the inode's lock:
 // whoever changes them (make_writable) holds it exclusively; whoever reads them through pieces() holds it at least
 // shared. Write-back reads them with no lock: take() marks the folios, and a writer who meets a marked folio gets a copy
-// in its place, so nobody waits for a device. One write-back at a time (the owner sees to it).
+// in place of the blocks it changes, so nobody waits for a device. The other blocks stay marked: they do not become dirty
+// again, for nobody has asked for space for that. One write-back at a time (the owner sees to it).
 #pragma once
 
 #include "base/mutex.h"
@@ -85,15 +86,15 @@ public:
   // The next contiguous run of folios that ends behind `from`, about `most` bytes at most, marked as in write-back. The
   // caller holds the inode's lock (shared is enough: no writer is half-way).
   Batch take(std::uint64_t from, std::uint64_t most) EXCLUDES(mutex_);
-  // The batch has been dealt with: folios that nobody has written to since are gone.
+  // The batch has been dealt with: blocks that nobody has written to since are gone.
   void finish(Batch &batch) EXCLUDES(mutex_);
 
 private:
   using Folios = std::map<std::uint64_t, FolioRef>;  // by offset
   Folios::const_iterator first_touching(std::uint64_t offset) const REQUIRES(mutex_);
   Folios::iterator first_touching(std::uint64_t offset) REQUIRES(mutex_);
-  // A copy in place of a folio that write-back is reading.
-  Status unshare(FolioRef &folio) REQUIRES(mutex_);
+  // A copy in place of the part in [start, end) of a folio that write-back is reading. Returns it.
+  Result<Folios::iterator> unshare(Folios::iterator folio, std::uint64_t start, std::uint64_t end) REQUIRES(mutex_);
   Status append_room(std::uint64_t offset, std::uint64_t limit, std::size_t wanted, std::vector<Writable> &out) REQUIRES(mutex_);
   void drop_locked(ByteRange blocks) REQUIRES(mutex_);
 

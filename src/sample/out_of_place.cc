@@ -13,7 +13,6 @@ using out_of_place::Root;
 
 namespace {
 
-constexpr std::uint32_t kBlock = OutOfPlaceVolume::kBlock;
 constexpr std::uint64_t kMostBlocks = std::uint64_t{1} << 50;  // of a file: 2^62 bytes
 
 }  // namespace
@@ -88,9 +87,9 @@ Result<Mapping> OutOfPlaceVolume::File::begin(ByteRange range, Operation operati
 // that has an old version would be lost, so such a write has to pass through the page cache.
 Result<Mapping> OutOfPlaceVolume::File::allocate(ByteRange range, std::uint64_t block,
                                                  std::uint64_t want) {
-  const auto partial = [&](std::uint64_t edge) { return edge % kBlock != 0 && edge < staged_size_ && place(edge / kBlock); };
-  if ((range.offset % kBlock != 0 && place(block)) || partial(range.end()))
-    return fail(Error::unsupported("out-of-place: part of a block"));
+  const bool cuts_first = range.offset % kBlock != 0 && place(block) != nullptr;
+  const bool cuts_last = range.end() % kBlock != 0 && range.end() < staged_size_ && place(range.end() / kBlock) != nullptr;
+  if (cuts_first || cuts_last) return fail(Error::unsupported("out-of-place: part of a block"));
   // As far as all of it is promised, or none of it.
   const IntervalSet::Run promise = on_their_way_.at_or_after(block);
   const bool promised = !promise.empty() && promise.first == block;
@@ -212,6 +211,13 @@ Status OutOfPlaceVolume::File::punch(ByteRange blocks) {
   return {};
 }
 
+void OutOfPlaceVolume::File::erase() {
+  MutexLock lock(volume_.mutex_);
+  remove(0, kMostBlocks);
+  settled_size = staged_size_ = 0;
+  in_use = false;
+}
+
 // --- the volume -----------------------------------------------------------------------------------------------------
 
 Status OutOfPlaceVolume::format(device::BlockDevice &device) {
@@ -327,13 +333,7 @@ Status OutOfPlaceVolume::unlink(unsigned file) {
   return {};
 }
 
-void OutOfPlaceVolume::erase(unsigned file) {
-  MutexLock lock(mutex_);
-  File &gone = files_[file];
-  gone.remove(0, kMostBlocks);
-  gone.settled_size = gone.staged_size_ = 0;
-  gone.in_use = false;
-}
+void OutOfPlaceVolume::erase(unsigned file) { files_[file].erase(); }
 
 Volume::Space OutOfPlaceVolume::space() {
   MutexLock lock(mutex_);

@@ -54,6 +54,7 @@ private:
     void settle(bool complete) override;
     void clean() override;
     Status sync() override { return volume_.commit(); }
+    void erase();
 
     std::string name;     // empty: none (any more)
     bool in_use = false;  // also while it has no name any more

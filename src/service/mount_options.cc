@@ -110,6 +110,8 @@ const std::vector<Option> &table() {
          o.no_atime = true;
        })},
       {"strictatime", false, "always update access times", flag([](MountOptions &o) { o.volume.atime = vfs::AtimePolicy::strict; })},
+      {"lazytime", false, "access times wait in memory for the inode's next change, fsync or unmount (always so)", nothing()},
+      {"nolazytime", false, "accepted, without effect", nothing()},
       {"nosuid", false, "ignore set-user-id bits", flag([](MountOptions &o) { o.no_suid = true; })},
       {"nodev", false, "ignore device nodes", flag([](MountOptions &o) { o.no_dev = true; })},
       {"noexec", false, "allow no program to run from it", flag([](MountOptions &o) { o.no_exec = true; })},

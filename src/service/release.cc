@@ -8,6 +8,7 @@
 #include <climits>
 #include <cstdlib>
 #include <cstring>
+#include <ctime>
 #include <fcntl.h>
 #include <filesystem>
 #include <fmt/format.h>
@@ -127,6 +128,7 @@ Outcome<void> unmount_and_wait(const std::string &target) {
     vfs::ControlIdentity server{};
     if (::ioctl(root->get(), vfs::kControlIdentify, &server) == 0)
       process.reset(static_cast<int>(::syscall(SYS_pidfd_open, server.server_pid, 0)));
+    (void)::ioctl(root->get(), vfs::kControlTraceStop);  // a tracer keeps looking at the mount
     // An error here is old news of data that some program wrote and could not keep (a full disk): told, but no reason to
     // stay mounted. What cannot be made durable now is tried again, and reported, by the server as it ends.
     // After a shutdown (ESHUTDOWN) there is nothing to say: what it took is what was asked for.
@@ -137,7 +139,14 @@ Outcome<void> unmount_and_wait(const std::string &target) {
     if (lost)
       std::fprintf(stderr, "outboard: %s: some of what was written is lost: %s\n", target.c_str(), std::strerror(data_error != 0 ? data_error : server_error));
   }
-  if (Status unmounted = fuse::unmount(mount->target, false); !unmounted)
+  Status unmounted = fuse::unmount(mount->target, false);
+  // Somebody who looks in for a moment only, as a tracer does.
+  for (int again = 0; again < 10 && !unmounted && unmounted.error().is(EBUSY); ++again) {
+    const timespec pause{.tv_sec = 0, .tv_nsec = 30'000'000};
+    ::nanosleep(&pause, nullptr);
+    unmounted = fuse::unmount(mount->target, false);
+  }
+  if (!unmounted)
     return failure(kExitMount, fmt::format("{}: {}", target, unmounted.error().message()));
   wait_for_end(process.get());
   return {};

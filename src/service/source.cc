@@ -97,7 +97,9 @@ Outcome<format::Superblock> read_superblock(const std::string &path, const Mount
 Outcome<std::unique_ptr<vfs::MountedVolume>> open_volume(const Source &source, const MountOptions &options) {
   if (auto superblock = parse(source.path, source.device()); !superblock) return std::unexpected(superblock.error());
   std::string refusal;
-  auto volume = vfs::MountedVolume::open(source.device(), options.volume, source.journal_file.get(), &refusal);
+  vfs::MountedVolumeOptions wanted = options.volume;
+  wanted.watch_memory = true;
+  auto volume = vfs::MountedVolume::open(source.device(), wanted, source.journal_file.get(), &refusal);
   if (!volume)
     return failure(kExitMount, fmt::format("{}: {}", source.path, refusal.empty() ? volume.error().message() : refusal));
   const ext4::OpenReport &report = (*volume)->volume().report();

@@ -70,7 +70,9 @@ private:
     service::Outcome<UniqueFd> root = service::open_mount_root(arguments_.target);
     if (!root) return root.error().text;
     if (::ioctl(root->get(), command, argument) == 0) return {};
-    return errno == EBUSY ? "somebody else is tracing" : std::strerror(errno);
+    if (errno == EBUSY) return "somebody else is tracing";
+    if (errno == ESTALE) return "tracing was ended from elsewhere";
+    return std::strerror(errno);
   }
 
   // Until the ring has been seen empty. Bounded, for a server that makes events faster than we take them.

@@ -95,6 +95,7 @@ Status MountedVolume::change_ownership_and_mode(Inode &inode, const SetAttribute
   jbd2::Handle handle = TRY(volume_->journal().start(ext4::credits::kStoreInode + 2 * ext4::xattrs::set_credits(*volume_)));
   format::InodeFields &f = inode.disk.fields;
   const format::Timestamp now = volume_->now();
+  if (!inode.disk.is_directory()) handle.mark_tracked();
   // A new owner of anything but a directory does not get what the old one's programs could do, whoever gives it away.
   const bool given_away = (changes.uid || changes.gid) && !inode.disk.is_directory();
   if (changes.kill_privileges || given_away) {
@@ -155,6 +156,7 @@ Status MountedVolume::store_times(Inode &inode) {
   // Whatever becomes of them, they are not tried again: an inode that stays dirty could never be evicted.
   if (!inode.times_dirty.exchange(false) || volume_->read_only()) return {};
   jbd2::Handle handle = TRY(volume_->journal().start(ext4::credits::kStoreInode));
+  if (!inode.disk.is_directory()) handle.mark_tracked();
   TRY(volume_->inodes().store(handle, inode.disk, false));
   handle.finish();
   return {};

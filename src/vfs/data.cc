@@ -4,8 +4,10 @@
 #include "ext4/mapper.h"
 #include "ext4/truncate.h"
 #include "iomap/buffered.h"
+#include "iomap/cached_source.h"
 #include "iomap/direct.h"
 #include "iomap/seek.h"
+#include "iomap/short_read.h"
 #include "vfs/mounted_volume.h"
 
 #include <linux/falloc.h>
@@ -27,8 +29,16 @@ Result<std::size_t> MountedVolume::read(NodeId node, std::uint64_t offset, std::
   std::size_t got = 0;
   {
     ReadLock lock(inode->lock);
-    ext4::Mapper mapper(*volume_, inode->disk);
-    got = TRY(reported(iomap::buffered::read(mapper, inode->pages, volume_->device(), offset, into)));
+    const std::uint64_t &sequence = inode->disk.map_sequence;
+    // Short: one known stretch, straight from the device. Anything else goes the whole way.
+    const iomap::ShortReadFile file{.mappings = inode->mappings, .cookie = sequence, .cache = inode->pages};
+    if (auto quick = iomap::short_read(mappings_, file, volume_->device(), offset, into)) {
+      got = TRY(reported(std::move(*quick)));
+    } else {
+      ext4::Mapper mapper(*volume_, inode->disk);
+      iomap::CachedSource source(mapper, mappings_, inode->mappings, sequence);
+      got = TRY(reported(iomap::buffered::read(source, inode->pages, volume_->device(), offset, into)));
+    }
   }
   touch_atime(*inode);
   return got;
@@ -116,9 +126,12 @@ Result<bool> MountedVolume::overwrite(Inode &inode, std::uint64_t offset, std::s
   const std::uint64_t first = round_down(offset, block_size), end = round_up(offset + data.size(), block_size);
   if (inode.pages.touches({first, end - first})) return false;
   ext4::Mapper mapper(*volume_, inode.disk);
+  iomap::CachedSource source(mapper, mappings_, inode.mappings, inode.disk.map_sequence);
   for (std::uint64_t done = 0; done < data.size();) {
     const std::uint64_t at = offset + done, left = data.size() - done;
-    const iomap::Mapping mapping = TRY(mapper.begin({at, left}, iomap::Operation::read));
+    // Nothing is asked of the map but where: an answer for reading does.
+    const iomap::Mapping mapping = TRY(source.begin({at, left}, iomap::Operation::read));
+    TRY(source.end({at, left}, 0, iomap::Operation::read, mapping));
     if (mapping.type != iomap::MappingType::mapped || mapping.flags != 0) return false;
     const std::uint64_t length = std::min(left, mapping.end() - at);
     TRY(volume_->device().write(mapping.address + (at - mapping.offset), data.subspan(done, length)));
@@ -163,11 +176,11 @@ Status MountedVolume::allocate(NodeId node, std::uint64_t offset, std::uint64_t 
 
 Result<std::uint64_t> MountedVolume::seek(NodeId node, std::uint64_t offset, Seek what) {
   InodeRef inode = TRY(find_file(node));
-  write_back(*inode);
   ReadLock lock(inode->lock);
   ext4::Mapper mapper(*volume_, inode->disk);
   const std::uint64_t size = inode->pages.size();
-  return reported(what == Seek::data ? iomap::seek_data(mapper, offset, size) : iomap::seek_hole(mapper, offset, size));
+  return reported(what == Seek::data ? iomap::seek_data(mapper, offset, size, &inode->pages)
+                                   : iomap::seek_hole(mapper, offset, size, &inode->pages));
 }
 
 Result<std::size_t> MountedVolume::copy_range(NodeId from, std::uint64_t from_offset, NodeId to, std::uint64_t to_offset,

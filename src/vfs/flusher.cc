@@ -1,5 +1,7 @@
 #include "vfs/flusher.h"
 
+#include "base/thread_role.h"
+
 #include <cassert>
 
 namespace outboard::vfs {
@@ -58,6 +60,7 @@ InodeNumber Flusher::next_due(Clock::time_point &until) {
 }
 
 void Flusher::run() {
+  const ThreadRoleScope role(ThreadRole::flusher);
   MutexLock lock(mutex_);
   while (!stopping_) {
     Clock::time_point until;

@@ -35,6 +35,11 @@ bool InodeTable::is_doomed(const Inode &inode) const {
   return inode.links_ == 0 && inode.lookups_ == 0;
 }
 
+bool InodeTable::is_nameless(const Inode &inode) const {
+  MutexLock lock(shard_of(inode.number).mutex);
+  return inode.links_ == 0;
+}
+
 Result<InodeRef> InodeTable::get(InodeNumber number) {
   Shard &shard = shard_of(number);
   {
@@ -106,7 +111,11 @@ InodeRef InodeTable::add(ext4::Inode made) {
   assert(present.state_ != Inode::State::deleting);
   unidle(shard, present);
   if (present.state_ == Inode::State::loading || present.references_ == 0) {
-    [&]() NO_THREAD_SAFETY_ANALYSIS { present.disk = std::move(inode->disk); }();
+    [&]() NO_THREAD_SAFETY_ANALYSIS {
+      // What is remembered of the old map is not true of this one.
+      inode->disk.map_sequence = present.disk.map_sequence + 1;
+      present.disk = std::move(inode->disk);
+    }();
     present.pages.set_size(inode->pages.size());
     present.links_ = inode->links_;
     present.state_ = Inode::State::ready;
@@ -124,7 +133,10 @@ void InodeTable::unidle(Shard &shard, Inode &inode) {
 
 std::optional<InodeNumber> InodeTable::settle(Shard &shard, Inode &inode) {
   if (inode.references_ != 0 || inode.lookups_ != 0 || inode.state_ != Inode::State::ready) return std::nullopt;
-  if (inode.links_ == 0) return inode.number;
+  if (inode.links_ == 0) {
+    ++count(shard).retired;
+    return inode.number;
+  }
   if (!inode.idle_) {
     inode.idle_position_ = shard.idle.insert(shard.idle.end(), &inode);
     inode.idle_ = true;
@@ -134,11 +146,31 @@ std::optional<InodeNumber> InodeTable::settle(Shard &shard, Inode &inode) {
     Inode &old = *shard.idle.front();
     unidle(shard, old);
     // Off the list, so that it is told once; idle again when the reaper has written it.
-    if (old.times_dirty.load(std::memory_order_relaxed)) return old.number;
+    if (old.times_dirty.load(std::memory_order_relaxed)) {
+      ++count(shard).retired;
+      return old.number;
+    }
+    ++count(shard).evicted;
     trace::inode_evict(old.number);
     shard.inodes.erase(old.number);
   }
   return std::nullopt;
+}
+
+std::size_t InodeTable::shrink(std::size_t bytes) {
+  std::size_t freed = 0;
+  for (Shard &shard : shards_) {
+    MutexLock lock(shard.mutex);
+    for (auto candidate = shard.idle.begin(); candidate != shard.idle.end() && freed < bytes;) {
+      Inode &old = **candidate++;
+      if (old.times_dirty.load(std::memory_order_relaxed)) continue;
+      unidle(shard, old);
+      trace::inode_evict(old.number);
+      shard.inodes.erase(old.number);
+      freed += sizeof(Inode);
+    }
+  }
+  return freed;
 }
 
 void InodeTable::release(Inode &inode) {
@@ -178,6 +210,7 @@ void InodeTable::note_links(Inode &inode, std::uint32_t links) {
 }
 
 InodeRef InodeTable::take_for_deletion(InodeNumber number) {
+  assert(!is_waited_for(thread_role()));
   Shard &shard = shard_of(number);
   MutexLock lock(shard.mutex);
   auto found = shard.inodes.find(number);
@@ -185,11 +218,13 @@ InodeRef InodeTable::take_for_deletion(InodeNumber number) {
   Inode &inode = *found->second;
   if (inode.state_ != Inode::State::ready || inode.references_ != 0 || inode.lookups_ != 0 || inode.links_ != 0) return {};
   inode.state_ = Inode::State::deleting;
+  ++count(shard).deleted;
   ++inode.references_;
   return InodeRef(this, &inode);
 }
 
 InodeRef InodeTable::take_if_dirty(InodeNumber number) {
+  assert(!is_waited_for(thread_role()));
   Shard &shard = shard_of(number);
   MutexLock lock(shard.mutex);
   auto found = shard.inodes.find(number);
@@ -197,6 +232,7 @@ InodeRef InodeTable::take_if_dirty(InodeNumber number) {
   Inode &inode = *found->second;
   if (inode.state_ != Inode::State::ready || !inode.times_dirty.load(std::memory_order_relaxed)) return {};
   unidle(shard, inode);
+  ++count(shard).times_taken;
   ++inode.references_;
   return InodeRef(this, &inode);
 }
@@ -249,6 +285,20 @@ void InodeTable::for_each_dirty(const std::function<void(InodeRef)> &visit) {
     }
     for (InodeRef &inode : dirty) visit(std::move(inode));
   }
+}
+
+InodeTable::Counters InodeTable::counters() const {
+  Counters sum{};
+  for (const Shard &shard : shards_) {
+    MutexLock lock(shard.mutex);
+    for (std::size_t role = 0; role < kThreadRoles; ++role) {
+      sum[role].evicted += shard.counters[role].evicted;
+      sum[role].retired += shard.counters[role].retired;
+      sum[role].times_taken += shard.counters[role].times_taken;
+      sum[role].deleted += shard.counters[role].deleted;
+    }
+  }
+  return sum;
 }
 
 std::size_t InodeTable::size() const {

@@ -11,8 +11,10 @@
 #pragma once
 
 #include "base/mutex.h"
+#include "base/thread_role.h"
 #include "ext4/inode.h"
 #include "ext4/volume.h"
+#include "iomap/mapping_cache.h"
 #include "pagecache/file_cache.h"
 
 #include <array>
@@ -41,6 +43,7 @@ public:
   // Its size is that of what has been recorded; clients see pages.size().
   ext4::Inode disk GUARDED_BY(lock);
   pagecache::FileCache pages;
+  iomap::InodeMappings mappings;  // parts of the map, known without a look at the tree
   // errno of a write-back that lost data: every fsync is told until nobody has the file open any more.
   std::atomic<int> write_error{0};
   // Data went to the device since the last flush that fsync knows of.
@@ -104,12 +107,15 @@ public:
   InodeRef another(Inode &inode);
   // No name and nobody who could open it: its data is needed by nobody.
   bool is_doomed(const Inode &inode) const;
+  // No name, though perhaps somebody has it open: after a crash nobody finds it.
+  bool is_nameless(const Inode &inode) const;
 
   void count_lookup(Inode &inode);
   void forget(InodeNumber number, std::uint64_t count);
   // Tells the table how many links the inode has now. The caller holds a reference.
   void note_links(Inode &inode, std::uint32_t links);
 
+  // The next two are the ways into work that waits; no thread that others wait for may take them (asserted).
   // For the reaper: a sole reference to an idle unlinked inode, or none if it is in use again (a temporary file got a name).
   InodeRef take_for_deletion(InodeNumber number);
   // For the reaper: a reference to an inode whose times are only in memory, or none.
@@ -119,11 +125,25 @@ public:
 
   // Those that the transport has looked up and not forgotten.
   std::vector<InodeNumber> looked_up() const;
+  // Idle inodes go, the longest idle first, until about so many bytes are free. Returns the bytes.
+  std::size_t shrink(std::size_t bytes);
+
   // After the transport is gone: all lookups forgotten.
   void forget_everything();
   // Calls `visit` with a reference to each inode whose times are only in memory.
   void for_each_dirty(const std::function<void(InodeRef)> &visit);
   std::size_t size() const;
+
+  // What has become of inodes, by the role of the thread that did it.
+  struct Counts {
+    std::uint64_t evicted = 0;      // idle and clean: forgotten, memory only
+    std::uint64_t retired = 0;      // handed to the reaper; nothing but queued
+    std::uint64_t times_taken = 0;  // taken to write its times: a transaction
+    std::uint64_t deleted = 0;      // taken to be deleted: device I/O and transactions
+  };
+  using Counters = std::array<Counts, kThreadRoles>;
+  Counters counters() const;
+  Counts counts_of(ThreadRole role) const { return counters()[static_cast<std::size_t>(role)]; }
 
 private:
   friend class InodeRef;
@@ -132,7 +152,9 @@ private:
     CondVar loaded;  // a load has ended
     std::unordered_map<InodeNumber, std::unique_ptr<Inode>> inodes GUARDED_BY(mutex);
     std::list<Inode *> idle GUARDED_BY(mutex);  // oldest first
+    Counters counters GUARDED_BY(mutex);
   };
+  static Counts &count(Shard &shard) REQUIRES(shard.mutex) { return shard.counters[static_cast<std::size_t>(thread_role())]; }
   Shard &shard_of(InodeNumber number) { return shards_[number.value() % shards_.size()]; }
   Result<InodeRef> load(Shard &shard, InodeNumber number);
   void release(Inode &inode);

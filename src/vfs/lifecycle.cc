@@ -1,5 +1,6 @@
 // From open to unmount, sync, and the end of inodes.
 #include "base/log.h"
+#include "base/thread_role.h"
 #include "ext4/inode_alloc.h"
 #include "ext4/truncate.h"
 #include "vfs/mounted_volume.h"
@@ -16,9 +17,12 @@ Result<std::unique_ptr<MountedVolume>> MountedVolume::open(device::BlockDevice &
   std::unique_ptr<MountedVolume> mounted(new MountedVolume(std::move(gates), std::move(volume), options));
   // The root is always there: a volume without one is no file system.
   InodeRef root = TRY(mounted->inodes_->get(InodeNumber(kRootInode)));
-  ReadLock lock(root->lock);
-  if (!root->disk.is_directory()) return fail(Error::corrupt("root inode: not a directory").of_inode(kRootInode));
-  mounted->inodes_->count_lookup(*root);
+  {
+    ReadLock lock(root->lock);
+    if (!root->disk.is_directory()) return fail(Error::corrupt("root inode: not a directory").of_inode(kRootInode));
+    mounted->inodes_->count_lookup(*root);
+  }
+  if (options.watch_memory) mounted->watch_memory();
   return mounted;
 }
 
@@ -34,7 +38,22 @@ MountedVolume::MountedVolume(std::unique_ptr<Gates> gates, std::unique_ptr<ext4:
                                        options.flusher);
 }
 
+// What can be had again goes when the system is short of memory; a kernel that cannot tell is no reason not to mount.
+void MountedVolume::watch_memory() {
+  Result<std::unique_ptr<PressureSource>> source = open_pressure_source();
+  if (!source) {
+    log(LogLevel::debug, "memory pressure is not watched: {}", source.error().message());
+    return;
+  }
+  pressure_ = std::make_unique<MemoryPressure>(std::move(*source), MemoryPressureOptions{});
+  shrinkers_.push_back(pressure_->add(ShrinkCost::spare, [this](std::size_t) { return memory_.shrink(); }));
+  shrinkers_.push_back(pressure_->add(ShrinkCost::rebuilt, [this](std::size_t bytes) { return mappings_.shrink(bytes); }));
+  shrinkers_.push_back(pressure_->add(ShrinkCost::reparsed, [this](std::size_t bytes) { return inodes_->shrink(bytes); }));
+}
+
 MountedVolume::~MountedVolume() {
+  shrinkers_.clear();
+  const ThreadRoleScope role(ThreadRole::unmount);
   // Their threads use the table and the volume; what the flusher lets go of may go to the reaper.
   flusher_->stop();
   reaper_->stop();
@@ -42,6 +61,7 @@ MountedVolume::~MountedVolume() {
 
 Status MountedVolume::unmount() {
   if (unmounted_) return {};
+  const ThreadRoleScope role(ThreadRole::unmount);
   unmounted_ = true;
   inodes_->forget_everything();
   flusher_->release_all();
@@ -133,6 +153,9 @@ Status MountedVolume::sync_all() {
   if (volume_->read_only()) return volume_->journal().check();
   Status first = {};
   flusher_->for_each([&](Inode &inode) {
+    // No data integrity is owed to what nobody finds after a crash: its data is the flusher's business, however long that
+    // takes. Whoever gives it a name writes it first (link).
+    if (inodes_->is_nameless(inode)) return;
     write_back(inode);
     if (Status status = record_written(inode); !status && first) first = status;
   });

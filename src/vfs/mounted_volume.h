@@ -6,6 +6,7 @@
 // attributes_extended.cc, listing.cc, ioctl.cc.
 #pragma once
 
+#include "base/memory_pressure.h"
 #include "device/gated_device.h"
 #include "ext4/volume.h"
 #include "pagecache/folio_memory.h"
@@ -29,6 +30,7 @@ struct MountedVolumeOptions {
   AtimePolicy atime = AtimePolicy::relative;
   std::size_t idle_inodes = 16384;  // kept parsed though nobody uses them
   pagecache::MemoryLimits memory;
+  bool watch_memory = false;  // give clean state back when the system is short of memory (opens files of /proc)
   FlusherOptions flusher;
 };
 
@@ -43,6 +45,9 @@ public:
   ext4::Volume &volume() { return *volume_; }
   // Parsed inodes in memory, those in use included.
   std::size_t inodes_in_memory() const { return inodes_->size(); }
+  // For tests and for whoever watches: lives of inodes, memory of dirty pages.
+  const InodeTable &inode_table() const { return *inodes_; }
+  const pagecache::FolioMemory &folio_memory() const { return memory_; }
 
   Result<Entry> lookup(NodeId parent, std::string_view name) override;
   void forget(NodeId node, std::uint64_t count) override;
@@ -120,6 +125,7 @@ private:
   Result<std::size_t> write_once(Inode &inode, std::uint64_t offset, std::span<const std::byte> data, WriteFlags flags);
   Status check_write(Inode &inode, std::uint64_t offset, std::span<const std::byte> &data, WriteFlags flags) REQUIRES(inode.lock);
   Result<std::size_t> write_direct(Inode &inode, std::uint64_t offset, std::span<const std::byte> data, WriteFlags flags);
+  void watch_memory();
   Result<bool> overwrite(Inode &inode, std::uint64_t offset, std::span<const std::byte> data);
 
   // The inode's lock, exclusively, with no page dirty and everything written recorded: the map says it all. Write-back runs
@@ -174,11 +180,15 @@ private:
   std::atomic<bool> shut_down_{false};  // set before the gates are shut
   Mutex rename_mutex_{Rank::rename};
   pagecache::FolioMemory memory_;
+  iomap::MappingCache mappings_;
   std::unique_ptr<InodeTable> inodes_;
   std::unique_ptr<Reaper> reaper_;
   std::unique_ptr<Flusher> flusher_;
   std::atomic<bool> lost_data_{false};  // since the last sync_all: it has to say so
   bool unmounted_ = false;
+  // Last: they call what is above from a thread of their own.
+  std::unique_ptr<MemoryPressure> pressure_;
+  std::vector<MemoryPressure::Registration> shrinkers_;
 };
 
 // Node ids are inode numbers, but for the root.

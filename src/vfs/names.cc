@@ -112,6 +112,11 @@ Result<Entry> MountedVolume::link(NodeId node, NodeId new_parent, std::string_vi
   TRY(check_writable());
   InodeRef target = TRY(find(node));
   InodeRef directory = TRY(find(new_parent));
+  // Syncs have passed over a file without a name. From the commit that gives it one its data must be found, too.
+  if (inodes_->is_nameless(*target)) {
+    write_back(*target);
+    TRY(record_written(*target));
+  }
   {
     LockSet locks{&*target, &*directory};
     Status status = [&]() NO_THREAD_SAFETY_ANALYSIS -> Status {
@@ -204,7 +209,10 @@ Status MountedVolume::rename(NodeId parent, std::string_view name, NodeId new_pa
     }
 
     // Replacing a file by a new one must not leave an empty one after a crash: the new one's data goes first.
-    if (target && (flags & RENAME_EXCHANGE) == 0) write_back(*source);
+    if (target && (flags & RENAME_EXCHANGE) == 0) {
+      write_back(*source);
+      TRY(record_written(*source));
+    }
 
     LockSet locks{&*old_directory, &*new_directory, &*source, target_inode};
     Result<bool> done = [&]() NO_THREAD_SAFETY_ANALYSIS -> Result<bool> {

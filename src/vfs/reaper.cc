@@ -1,5 +1,7 @@
 #include "vfs/reaper.h"
 
+#include "base/thread_role.h"
+
 namespace outboard::vfs {
 
 Reaper::Reaper(std::function<void(InodeNumber)> destroy) : destroy_(std::move(destroy)), thread_([this] { run(); }) {}
@@ -30,6 +32,7 @@ void Reaper::stop() {
 }
 
 void Reaper::run() {
+  const ThreadRoleScope role(ThreadRole::reaper);
   MutexLock lock(mutex_);
   for (;;) {
     while (queue_.empty() && !stopping_) changed_.wait(mutex_);

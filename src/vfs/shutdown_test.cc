@@ -7,6 +7,7 @@
 #include "testing/write_log_device.h"
 #include "vfs/mounted_volume.h"
 
+#include <algorithm>
 #include <atomic>
 #include <fmt/format.h>
 #include <gtest/gtest.h>
@@ -149,7 +150,12 @@ TEST_P(ShutdownTest, HoldsWhileOthersAreInTheMiddleOfWriting) {
 
   ASSIGN_OK(auto image, device_->image_at(position));
   ASSIGN_OK(auto next, MountedVolume::open(*image, {}));
-  for (const std::string &name : promised) EXPECT_EQ(contents(*next, name), name);
+  EXPECT_TRUE(std::ranges::any_of(promised, [](const std::string &name) { return !name.empty(); }));
+  for (const std::string &name : promised) {
+    // A writer that was promised nothing before the end.
+    if (name.empty()) continue;
+    EXPECT_EQ(contents(*next, name), name);
+  }
   EXPECT_OK(next->unmount());
   next.reset();
   const auto report = outboard::testing::fsck(*image);

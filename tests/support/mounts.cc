@@ -80,6 +80,7 @@ OutboardMount::OutboardMount(const std::string &image, const std::string &direct
     }
     if (::waitpid(server_, nullptr, WNOHANG) == server_) {
       server_ = -1;
+      detach();  // a server that died on its way may have left its mount behind
       break;
     }
     std::this_thread::sleep_for(std::chrono::milliseconds(2));
