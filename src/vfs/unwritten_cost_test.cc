@@ -51,7 +51,9 @@ Cost random_direct_writes(bool preallocated, int sync_every) {
     const std::string piece(kPiece, static_cast<char>('a' + i % 26));
     EXPECT_EQ((*volume)->write(made->node, block * kPiece, bytes_of(piece), {.direct = true}).value_or(0), kPiece);
     newest[block] = i;
-    if (i % sync_every == sync_every - 1) EXPECT_OK((*volume)->sync(made->node, false));
+    if (i % sync_every == sync_every - 1) {
+      EXPECT_OK((*volume)->sync(made->node, false));
+    }
   }
   EXPECT_OK((*volume)->sync_all());
   const auto after = (*volume)->volume().journal().counters();
