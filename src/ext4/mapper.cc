@@ -17,7 +17,9 @@ using iomap::Operation;
 
 constexpr std::uint64_t kNoFileReaches = std::uint64_t{1} << 63;  // bytes
 // Reserved in memory behind a growing file, bytes.
-constexpr std::uint64_t kAheadLeast = std::uint64_t{64} << 10, kAheadMost = std::uint64_t{8} << 20;
+constexpr std::uint64_t kAheadSmall = std::uint64_t{64} << 10, kAheadLarge = std::uint64_t{8} << 20;
+// A file with less than this is taken for a small one.
+constexpr std::uint64_t kLarge = std::uint64_t{64} << 10;
 
 Mapping as_mapping(const FileMapping &found, std::uint32_t block_size, std::uint64_t cookie) {
   Mapping mapping;
@@ -125,6 +127,7 @@ Result<Mapping> Mapper::allocate(const FileMapping &hole) {
   if (ahead.count > 0 && ahead.start == goal.near) {
     run = {ahead.start, std::min(want, ahead.count)};
     ahead = {ahead.start + run.count, ahead.count - run.count};
+    volume_.blocks().use_ahead(run);
     // Those blocks are paid for; the promise is not needed.
     if (is_promised) delayed::withdraw(volume_, inode_, first, first + run.count);
   } else if (is_promised) {
@@ -142,12 +145,14 @@ Result<Mapping> Mapper::allocate(const FileMapping &hole) {
   return mapping;
 }
 
-// A file that grows at its end for the second time will go on: as much again as it has, within bounds.
+// A file that grows at its end, or begins large, will go on. A large one is given room for much more at once, so that files
+// whose pieces come in turn have few extents; nothing of it is on disk, and it is given back when the file rests.
 void Mapper::look_ahead(FileBlock first, BlockRun run) {
   const std::uint32_t block_size = volume_.block_size();
   const std::uint64_t size = inode_.fields.size;
-  if (size == 0 || std::uint64_t{first.value()} + 1 < size / block_size) return;
-  const std::uint64_t bytes = std::clamp(size + std::uint64_t{run.count} * block_size, kAheadLeast, kAheadMost);
+  const bool is_large = size + std::uint64_t{run.count} * block_size >= kLarge;
+  if (size == 0 ? !is_large : std::uint64_t{first.value()} + 1 < size / block_size) return;
+  const std::uint64_t bytes = is_large ? kAheadLarge : kAheadSmall;
   inode_.delayed.ahead = volume_.blocks().reserve_ahead(run, static_cast<std::uint32_t>(bytes / block_size));
 }
 
