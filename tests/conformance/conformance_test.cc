@@ -282,7 +282,7 @@ INSTANTIATE_TEST_SUITE_P(
 // --- journals
 // ---------------------------------------------------------------------------------------------------------
 
-// The kernel's fsyncs of small changes with fast_commit leave blocks in the journal: what they acknowledged is there for us, too.
+// After fsyncs of small changes the kernel leaves fast commits in the journal: what they acknowledge is there for us, too.
 TEST_F(Conformance, WhatTheKernelsFastCommitsHoldIsThere) {
   ASSERT_OK(testing::make_image(work_.file("live"), std::uint64_t{64} << 20, {"-O", "fast_commit"}));
   if (!kernel_mounts(work_.file("live"), work_.file("probe"), "loop")) GTEST_SKIP() << "this kernel has no ext4";
