@@ -1,7 +1,5 @@
 #include "testing/crash_states.h"
 
-#include "base/units.h"
-
 #include <algorithm>
 
 namespace outboard::testing {
@@ -48,13 +46,17 @@ Status apply_part(MemoryDevice &image, const LogEntry &entry, std::uint64_t from
   return image.zero(entry.offset + from, length);  // what a discard of ours leaves, too
 }
 
-Status apply_torn(MemoryDevice &image, const LogEntry &entry, CrashRandom &random) {
+Status apply_torn(MemoryDevice &image, const LogEntry &entry, CrashRandom &random, ByteRange whole) {
   const std::uint64_t first = entry.offset / kSector;
   const std::uint64_t sectors = divide_up(entry.offset + entry.length, kSector) - first;
   const bool cut = sectors > 256 || one_in(random, 2);
   const std::uint64_t kept = random() % (sectors + 1);
+  bool there = false;
   for (std::uint64_t sector = 0; sector < sectors; ++sector) {
-    if (cut ? sector >= kept : one_in(random, 2)) continue;
+    const std::uint64_t at = (first + sector) * kSector;
+    const bool with_the_last = sector > 0 && at > whole.offset && at < whole.end();
+    if (!with_the_last) there = cut ? sector < kept : one_in(random, 2);
+    if (!there) continue;
     const std::uint64_t start = std::max((first + sector) * kSector, entry.offset);
     const std::uint64_t end = std::min((first + sector + 1) * kSector, entry.offset + entry.length);
     TRY(apply_part(image, entry, start - entry.offset, end - start));
@@ -76,7 +78,8 @@ Status apply_discard(MemoryDevice &image, const LogEntry &entry, CrashRandom &ra
   }
 }
 
-CrashStates::CrashStates(const WriteLogDevice &log) : entries_(log.entries()) {
+CrashStates::CrashStates(const WriteLogDevice &log, ByteRange never_torn)
+    : entries_(log.entries()), never_torn_(never_torn) {
   auto base = log.image_at(0);
   durable_ = base ? *std::move(base) : std::make_unique<MemoryDevice>(log.properties().size);
 }
@@ -139,7 +142,7 @@ Result<std::unique_ptr<MemoryDevice>> CrashStates::with(const std::vector<bool> 
     if (entry.kind == LogEntry::Kind::discard) {
       TRY(apply_discard(*image, entry, random));
     } else if (tears && one_in(random, i + 1 == loose_.size() ? 2 : 4)) {
-      TRY(apply_torn(*image, entry, random));
+      TRY(apply_torn(*image, entry, random, never_torn_));
     } else {
       TRY(apply_part(*image, entry, 0, entry.length));
     }

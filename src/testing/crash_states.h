@@ -5,6 +5,7 @@
 // made again.
 #pragma once
 
+#include "base/units.h"
 #include "testing/write_log_device.h"
 
 #include <random>
@@ -16,15 +17,16 @@ using CrashRandom = std::mt19937_64;
 bool is_change(const LogEntry &entry);
 // `length` bytes of the change, from `from` of it on.
 Status apply_part(device::MemoryDevice &image, const LogEntry &entry, std::uint64_t from, std::uint64_t length);
-// Some of its 512-byte sectors: any of a small change, the beginning of a long one.
-Status apply_torn(device::MemoryDevice &image, const LogEntry &entry, CrashRandom &random);
+// Some of its 512-byte sectors: any of a small change, the beginning of a long one. The sectors of `whole` share their fate.
+Status apply_torn(device::MemoryDevice &image, const LogEntry &entry, CrashRandom &random, ByteRange whole = {});
 // Undefined contents: as they were, zeros, or garbage.
 Status apply_discard(device::MemoryDevice &image, const LogEntry &entry, CrashRandom &random);
 
 // Not thread-safe; the recording has ended.
 class CrashStates {
 public:
-  explicit CrashStates(const WriteLogDevice &log);
+  // `never_torn`: whole sectors that the device is trusted to write together.
+  explicit CrashStates(const WriteLogDevice &log, ByteRange never_torn = {});
 
   // The crash happens here. Positions only grow; they are those of WriteLogDevice.
   Status move_to(std::uint64_t position);
@@ -46,6 +48,7 @@ private:
   Result<std::unique_ptr<device::MemoryDevice>> with(const std::vector<bool> &survives, bool tears, CrashRandom &random) const;
 
   const std::vector<LogEntry> entries_;
+  const ByteRange never_torn_;
   std::unique_ptr<device::MemoryDevice> durable_;
   std::vector<std::size_t> loose_;  // into entries_, ascending
   std::size_t next_ = 0;            // the first entry that has not begun

@@ -47,7 +47,7 @@ private:
   device::BlockDevice &lower_;
   const Fault fault_;
   const std::uint32_t block_size_;
-  mutable Mutex mutex_{Rank::device};
+  mutable Mutex mutex_{Rank::folios};  // held during I/O below, and nothing of that rank is held during I/O
   bool in_commit_ GUARDED_BY(mutex_) = false;  // a descriptor or revoke block has been written, its commit block has not
   std::vector<std::pair<std::uint64_t, std::vector<std::byte>>> held_ GUARDED_BY(mutex_);  // data, in order
   jbd2::LogFormat format_ GUARDED_BY(mutex_);  // of the log, as far as revoke blocks need it

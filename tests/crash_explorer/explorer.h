@@ -32,8 +32,13 @@ struct Judges {
   std::uint64_t kernel = 400;        // instead of ours; never for the image of a broken variant
 };
 
+// The primary superblock is two sectors with the checksum in the second and what changes at every mount in the first. Nobody
+// reads it when it is torn (the kernel refuses, too), and it is needed to find the log, so no log protects it: the format
+// trusts the device to write it whole, and so do the states.
+inline constexpr ByteRange kSuperblock{1024, 1024};
+
 struct Tally {
-  std::uint64_t workloads = 0, states = 0, prefixes = 0, subsets = 0, sampled = 0;
+  std::uint64_t workloads = 0, points = 0, states = 0, prefixes = 0, subsets = 0, sampled = 0;
   std::uint64_t by_us = 0, interrupted = 0, by_kernel = 0, by_e2fsck = 0, fscks = 0;
   std::uint64_t promises = 0, faults = 0;
   std::vector<std::string> violations;

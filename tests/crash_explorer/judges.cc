@@ -79,7 +79,9 @@ Status Explorer::interrupt_recovery(MemoryDevice &state, std::uint64_t seed, std
   TRY(MountedVolume::open(log, options(false))).reset();
   std::mt19937_64 random(seed);
   const std::vector<std::uint64_t> points = log.crash_points();
-  left = TRY(log.crash_state(points[random() % points.size()], 2 + random() % 1000));
+  testing::CrashStates crashes(log, kSuperblock);
+  TRY(crashes.move_to(points[random() % points.size()]));
+  left = TRY(crashes.sample(random()));
   return {};
 }
 

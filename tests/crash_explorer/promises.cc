@@ -72,18 +72,27 @@ std::string Promises::broken_by(const Found &found, std::uint64_t position) cons
     if (ack.position <= position) least = std::max(least, ack.index);
   while (most + 1 < trees_.size() && may_be_there(trees_[most + 1].operation, position)) ++most;
   const std::string text = describe(found.tree);
-  std::size_t tree = least;
-  while (tree <= most && trees_[tree].text != text) ++tree;
-  if (tree > most)
-    return fmt::format("the names are of no moment since they were acknowledged, after {}; against that:\n{}"
-                       "  and against the last possible, after {}:\n{}",
-                       describe_operation(trees_[least].operation), tree_difference(trees_[least].text, text),
-                       describe_operation(trees_[most].operation), tree_difference(trees_[most].text, text));
-  // The first tree that fits: a later one, equal to it, would promise more.
-  for (const auto &[path, file] : trees_[tree].files) {
+  // Any moment with these names will do: the same names may have been other files'.
+  std::string wrong;
+  bool names_fit = false;
+  for (std::size_t tree = least; tree <= most; ++tree) {
+    if (trees_[tree].text != text) continue;
+    names_fit = true;
+    wrong = wrong_contents(trees_[tree], found, position);
+    if (wrong.empty()) return {};
+  }
+  if (names_fit) return wrong;
+  return fmt::format("the names are of no moment since they were acknowledged, after {}; against that:\n{}"
+                     "  and against the last possible, after {}:\n{}",
+                     describe_operation(trees_[least].operation), tree_difference(trees_[least].text, text),
+                     describe_operation(trees_[most].operation), tree_difference(trees_[most].text, text));
+}
+
+std::string Promises::wrong_contents(const TreeVersion &tree, const Found &found, std::uint64_t position) const {
+  for (const auto &[path, file] : tree.files) {
     const auto bytes = found.contents.find(path);
     if (bytes == found.contents.end()) return path + ": no contents";
-    std::string wrong = wrong_bytes(path, file, bytes->second, trees_[tree].operation, position);
+    std::string wrong = wrong_bytes(path, file, bytes->second, tree.operation, position);
     if (!wrong.empty()) return wrong;
   }
   return {};

@@ -69,6 +69,7 @@ private:
   };
 
   bool may_be_there(std::uint64_t operation, std::uint64_t position) const;
+  std::string wrong_contents(const TreeVersion &tree, const Found &found, std::uint64_t position) const;
   std::string wrong_bytes(const std::string &path, std::uint64_t file, const std::string &bytes, std::uint64_t tree_operation,
                           std::uint64_t position) const;
   std::string describe_operation(std::uint64_t operation) const;
