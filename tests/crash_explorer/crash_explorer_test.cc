@@ -88,8 +88,10 @@ TEST_P(BrokenVariant, IsCaught) {
   const Fault fault = GetParam().fault;
   ASSIGN_OK(auto explorer, Explorer::make(configurations().front()));
   const Judges judges{.fsck = 20, .interrupted = 0, .e2fsck_replay = 0, .kernel = 0};
-  for (const Workload &workload : patterns())
-    if (workload.name == GetParam().workload) ASSERT_OK(explorer->explore(workload, 600, knob("OUTBOARD_SEED", 1), judges, fault, 1));
+  for (const Workload &workload : patterns()) {
+    if (workload.name != GetParam().workload) continue;
+    ASSERT_OK(explorer->explore(workload, 600, knob("OUTBOARD_SEED", 1), judges, fault, 1));
+  }
   const Tally &tally = explorer->tally();
   ASSERT_FALSE(tally.violations.empty()) << name_of(fault) << " was not caught";
   if (fault != Fault::directories_not_synced) { EXPECT_GT(tally.faults, 0u); }

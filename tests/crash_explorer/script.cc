@@ -245,10 +245,19 @@ void Script::truncate(const std::string &path, std::uint64_t new_size) {
   });
 }
 
+namespace {
+// Whether it did anything: files with block maps have no unwritten blocks, and are told so.
+Result<bool> allocated(Status status) {
+  if (!status && status.error().is(EOPNOTSUPP)) return false;
+  TRY(std::move(status));
+  return true;
+}
+}  // namespace
+
 void Script::allocate(const std::string &path, std::uint64_t offset, std::uint64_t length, bool keep_size) {
   run(fmt::format("fallocate {} [{}, {}){}", path, offset, offset + length, keep_size ? ", keep size" : ""), [&]() -> Status {
     const vfs::NodeId inode = TRY(node(path));
-    TRY(filesystem_->allocate(inode, offset, length, keep_size ? FALLOC_FL_KEEP_SIZE : 0));
+    if (!TRY(allocated(filesystem_->allocate(inode, offset, length, keep_size ? FALLOC_FL_KEEP_SIZE : 0)))) return {};
     std::string &bytes = bytes_of(path);
     if (!keep_size && bytes.size() < offset + length) bytes.resize(offset + length, '\0');
     promises_.bytes_are(tree_.at(path).identity, bytes, true);
@@ -259,7 +268,7 @@ void Script::allocate(const std::string &path, std::uint64_t offset, std::uint64
 void Script::punch(const std::string &path, std::uint64_t offset, std::uint64_t length) {
   run(fmt::format("punch {} [{}, {})", path, offset, offset + length), [&]() -> Status {
     const vfs::NodeId inode = TRY(node(path));
-    TRY(filesystem_->allocate(inode, offset, length, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE));
+    if (!TRY(allocated(filesystem_->allocate(inode, offset, length, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE)))) return {};
     std::string &bytes = bytes_of(path);
     for (std::uint64_t at = offset; at < std::min<std::uint64_t>(offset + length, bytes.size()); ++at) bytes[at] = '\0';
     promises_.bytes_are(tree_.at(path).identity, bytes, true);
@@ -270,7 +279,7 @@ void Script::punch(const std::string &path, std::uint64_t offset, std::uint64_t 
 void Script::zero_range(const std::string &path, std::uint64_t offset, std::uint64_t length) {
   run(fmt::format("zero {} [{}, {})", path, offset, offset + length), [&]() -> Status {
     const vfs::NodeId inode = TRY(node(path));
-    TRY(filesystem_->allocate(inode, offset, length, FALLOC_FL_ZERO_RANGE));
+    if (!TRY(allocated(filesystem_->allocate(inode, offset, length, FALLOC_FL_ZERO_RANGE)))) return {};
     std::string &bytes = bytes_of(path);
     if (bytes.size() < offset + length) bytes.resize(offset + length, '\0');
     bytes.replace(offset, length, length, '\0');
