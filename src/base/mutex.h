@@ -1,8 +1,11 @@
 // Locks that clang's thread-safety analysis understands, each with a rank. docs/locking.md holds the one order.
 //
 // A debug build keeps the ranks a thread holds and aborts when a lock is taken whose rank is not above all of them
-// (equal ranks are allowed only where Rank says so: two inodes, ordered by number).
+// (equal ranks are allowed only where Rank says so: two inodes, ordered by number). It also remembers what was waited for
+// while what was held, and reports the cycles that ranks cannot see (base/wait_tracker.h).
 #pragma once
+
+#include "base/wait_tracker.h"
 
 #include <chrono>
 #include <condition_variable>
@@ -65,24 +68,37 @@ inline constexpr bool kCheckRanks = false;
 #else
 inline constexpr bool kCheckRanks = true;
 #endif
+
+inline void before_lock(Rank rank, wait_tracker::Id id) {
+  if constexpr (kTrackWaits) wait_tracker::about_to_wait(id);
+  if constexpr (kCheckRanks) rank_push(rank, rank == Rank::inode);
+  if constexpr (kTrackWaits) wait_tracker::hold(id);
+}
+inline void before_unlock(Rank rank, wait_tracker::Id id) {
+  if constexpr (kTrackWaits) wait_tracker::drop(id);
+  if constexpr (kCheckRanks) rank_pop(rank);
+}
 }  // namespace detail
 
 class CAPABILITY("mutex") Mutex {
 public:
-  explicit Mutex(Rank rank) : rank_(rank) {}
+  explicit Mutex(Rank rank, std::source_location where = std::source_location::current()) : rank_(rank) {
+    if constexpr (kTrackWaits) class_ = wait_tracker::id_of_mutex(rank, where);
+  }
   Mutex(const Mutex &) = delete;
   Mutex &operator=(const Mutex &) = delete;
   void lock() ACQUIRE() {
-    if constexpr (detail::kCheckRanks) detail::rank_push(rank_, rank_ == Rank::inode);
+    detail::before_lock(rank_, class_);
     mutex_.lock();
   }
   void unlock() RELEASE() {
-    if constexpr (detail::kCheckRanks) detail::rank_pop(rank_);  // first: once unlocked, *this may be gone
+    detail::before_unlock(rank_, class_);  // first: once unlocked, *this may be gone
     mutex_.unlock();
   }
   bool try_lock() TRY_ACQUIRE(true) {
     if (!mutex_.try_lock()) return false;
     if constexpr (detail::kCheckRanks) detail::rank_push(rank_, true);
+    if constexpr (kTrackWaits) wait_tracker::hold(class_);  // who only tries does not wait
     return true;
   }
 
@@ -90,6 +106,7 @@ private:
   friend class CondVar;
   std::mutex mutex_;
   Rank rank_;
+  wait_tracker::Id class_ = 0;
 };
 
 class SCOPED_CAPABILITY MutexLock {
@@ -114,15 +131,17 @@ private:
   bool held_ = true;
 };
 
-// Waits release the mutex they are given. Every wait in the project says why in a comment.
+// Waits release the mutex they are given, and name what is waited for: an event that others owe, or kIdle. Every wait in the
+// project says why in a comment.
 class CondVar {
 public:
-  void wait(Mutex &mutex) REQUIRES(mutex) {
+  void wait(Mutex &mutex, WaitClass &what) REQUIRES(mutex) {
+    before_wait(mutex, what);
     std::unique_lock<std::mutex> lock(mutex.mutex_, std::adopt_lock);
     cv_.wait(lock);
     lock.release();
   }
-  // False on timeout.
+  // False on timeout. Ends by itself, so the tracker of waits does not look at it.
   bool wait_until(Mutex &mutex, std::chrono::steady_clock::time_point deadline) REQUIRES(mutex) {
     std::unique_lock<std::mutex> lock(mutex.mutex_, std::adopt_lock);
     bool woken = cv_.wait_until(lock, deadline) == std::cv_status::no_timeout;
@@ -133,34 +152,42 @@ public:
   void notify_all() { cv_.notify_all(); }
 
 private:
+  static void before_wait(const Mutex &mutex, WaitClass &what) {
+    if constexpr (!kTrackWaits) return;
+    if (&what == &kIdle) wait_tracker::about_to_idle(mutex.class_);
+    else wait_tracker::about_to_wait(what.id(), mutex.class_);
+  }
   std::condition_variable cv_;
 };
 
 class CAPABILITY("shared_mutex") SharedMutex {
 public:
-  explicit SharedMutex(Rank rank) : rank_(rank) {}
+  explicit SharedMutex(Rank rank, std::source_location where = std::source_location::current()) : rank_(rank) {
+    if constexpr (kTrackWaits) class_ = wait_tracker::id_of_mutex(rank, where);
+  }
   SharedMutex(const SharedMutex &) = delete;
   SharedMutex &operator=(const SharedMutex &) = delete;
   void lock() ACQUIRE() {
-    if constexpr (detail::kCheckRanks) detail::rank_push(rank_, rank_ == Rank::inode);
+    detail::before_lock(rank_, class_);
     mutex_.lock();
   }
   void unlock() RELEASE() {
-    if constexpr (detail::kCheckRanks) detail::rank_pop(rank_);  // first: once unlocked, *this may be gone
+    detail::before_unlock(rank_, class_);  // first: once unlocked, *this may be gone
     mutex_.unlock();
   }
   void lock_shared() ACQUIRE_SHARED() {
-    if constexpr (detail::kCheckRanks) detail::rank_push(rank_, rank_ == Rank::inode);
+    detail::before_lock(rank_, class_);
     mutex_.lock_shared();
   }
   void unlock_shared() RELEASE_SHARED() {
-    if constexpr (detail::kCheckRanks) detail::rank_pop(rank_);  // first: once unlocked, *this may be gone
+    detail::before_unlock(rank_, class_);  // first: once unlocked, *this may be gone
     mutex_.unlock_shared();
   }
 
 private:
   std::shared_mutex mutex_;
   Rank rank_;
+  wait_tracker::Id class_ = 0;
 };
 
 class SCOPED_CAPABILITY WriteLock {

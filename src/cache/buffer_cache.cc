@@ -18,6 +18,7 @@
 namespace outboard::cache {
 
 namespace {
+constinit WaitClass kLoaded{"cache: a block is read"};  // owed by the thread that reads it
 // Blocks read together by one prefetch request of the device.
 constexpr std::size_t kPrefetchBytes = std::size_t{1} << 20;
 }  // namespace
@@ -174,7 +175,7 @@ Result<BufferRef> BufferCache::read(BlockNumber block, const BlockType &type, st
     if (buffer.load_ == Buffer::Load::ready) return fail(Error::corrupt("block has two owners").in_block(block.value()));
     // Waits for the thread that reads this block; ends when its device read ends, which the device bounds.
     ref = BufferRef(impl_->pin(shard, buffer));
-    while (buffer.load_ == Buffer::Load::loading) shard.loaded.wait(shard.mutex);
+    while (buffer.load_ == Buffer::Load::loading) shard.loaded.wait(shard.mutex, kLoaded);
     const std::optional<Error> error = buffer.load_ == Buffer::Load::failed ? buffer.load_error_ : std::nullopt;
     lock.unlock();
     ref = BufferRef();
@@ -191,6 +192,7 @@ Result<BufferRef> BufferCache::read(BlockNumber block, const BlockType &type, st
   shard.table.emplace(block.value(), std::move(fresh));
   lock.unlock();
 
+  const Owes loaded(kLoaded);
   const outboard::trace::Stopwatch watch;
   Status status = impl_->device.read(block.value() * impl_->block_size, {buffer.data_.get(), buffer.size_});
   if (status) status = type.verify(block, seed, buffer.bytes());

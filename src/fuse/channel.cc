@@ -1,5 +1,7 @@
 #include "fuse/channel.h"
 
+#include "fuse/gate.h"
+
 #include <cstring>
 #include <fcntl.h>
 #include <sys/ioctl.h>
@@ -54,6 +56,7 @@ Status Channel::write_back(vfs::NodeId node, std::uint64_t offset) const {
   static_assert(sizeof message == 40);
   message.header = {.length = sizeof message, .error = wire::kNotifyInvalidateInode, .unique = 0};
   message.body = {.node = node, .offset = static_cast<std::int64_t>(offset), .length = 0};
+  about_to_wait(kRequestEnds);  // the WRITEs that this sends to others
   for (;;) {
     if (::write(descriptor_.get(), &message, sizeof message) >= 0 || errno == ENOENT) return {};
     if (errno == EINTR || errno == EAGAIN) continue;

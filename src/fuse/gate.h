@@ -2,9 +2,15 @@
 // gets in and the closer knows that nobody is left. Entering costs two stores to memory of one's own.
 #pragma once
 
+#include "base/wait_tracker.h"
+
 #include <atomic>
 
 namespace outboard::fuse {
+
+// Owed by whoever is inside. The kernel, too, waits for the first kind when it writes back what it has cached.
+inline constinit WaitClass kRequestEnds{"fuse: a request ends"};
+inline constinit WaitClass kQueuedRequestEnds{"fuse: a request that needs write-back first ends"};
 
 class Gate {
 public:
@@ -29,7 +35,10 @@ public:
   // True for the one caller that closed it. Entering fails from then on.
   bool close() { return !closed_.exchange(true); }
   // After close(): waits until `slot` is not inside. Ends when the operation under way there does.
-  static void wait_outside(const Slot &slot) { slot.inside.wait(true); }
+  static void wait_outside(const Slot &slot, WaitClass &operation) {
+    about_to_wait(operation);
+    slot.inside.wait(true);
+  }
 
   bool closed() const { return closed_.load(); }
 

@@ -181,6 +181,7 @@ void Session::handle(Worker &worker, std::span<const std::byte> message) {
     return write_backs_->add(worker.channel, message);
 
   if (gate_.enter(worker.slot)) {
+    const Owes end(kRequestEnds);
     Reply reply(worker.replies.payload());
     dispatcher_->dispatch(*request, reply);
     if (asks_for_shutdown(*request) && filesystem_.is_shut_down())
@@ -212,8 +213,8 @@ void Session::handle_destroy(Worker &worker, const Request &request) {
   {
     MutexLock lock(mutex_);
     // Each wait ends with the one operation that is still under way there.
-    for (const Worker &other : workers_) Gate::wait_outside(other.slot);
-    Gate::wait_outside(write_backs_->slot());
+    for (const Worker &other : workers_) Gate::wait_outside(other.slot, kRequestEnds);
+    Gate::wait_outside(write_backs_->slot(), kQueuedRequestEnds);
   }
   Reply reply(worker.replies.payload());
   unmount_result_ = filesystem_.unmount();
@@ -246,7 +247,7 @@ void Session::supervise() {
       relieve();
     } else {
       // Until a worker ends, stop() is called, or no worker is left for the next request.
-      changed_.wait(mutex_);
+      changed_.wait(mutex_, kIdle);
     }
   }
   lock.unlock();

@@ -44,7 +44,7 @@ void WriteBackQueue::run() {
   MutexLock lock(mutex_);
   for (;;) {
     // For the next job; stop() ends it.
-    while (jobs_.empty() && !stopping_) changed_.wait(mutex_);
+    while (jobs_.empty() && !stopping_) changed_.wait(mutex_, kIdle);
     if (jobs_.empty()) return;
     const Job job = std::move(jobs_.front());
     jobs_.pop_front();
@@ -90,6 +90,7 @@ void WriteBackQueue::write_back_for(const Job &job, const Request &request) {
 void WriteBackQueue::carry_out(const Job &job, bool stopping) {
   if (job.message.empty()) {
     if (stopping || !gate_.enter(slot_)) return;
+    const Owes end(kQueuedRequestEnds);
     write_back_everything(*job.channel);
     gate_.leave(slot_);
     return;
@@ -102,6 +103,7 @@ void WriteBackQueue::carry_out(const Job &job, bool stopping) {
   } else if (!gate_.enter(slot_)) {
     reply.fail(ENOTCONN);
   } else {
+    const Owes end(kQueuedRequestEnds);
     write_back_for(job, *request);
     dispatcher_.dispatch(*request, reply);
     if (asks_for_shutdown(*request) && dispatcher_.filesystem().is_shut_down()) write_back_everything(*job.channel);

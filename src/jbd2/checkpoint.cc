@@ -27,7 +27,7 @@ void Journal::Impl::checkpoint_loop() {
   while (!stop_) {
     if (!wants_checkpoint() || generation_ == stuck_at) {
       // Idle: waits for a commit that fills the log, for somebody who needs log space, or for the end.
-      checkpoint_wake_.wait(lock_);
+      checkpoint_wake_.wait(lock_, kIdle);
       continue;
     }
     const std::uint64_t generation = generation_;
@@ -45,9 +45,10 @@ Result<bool> Journal::Impl::checkpoint(std::uint32_t target) {
   {
     MutexLock lock(lock_);
     // Waits for the other checkpoint, which ends with its device writes.
-    while (checkpointing_) completed_.wait(lock_);
+    while (checkpointing_) completed_.wait(lock_, kCheckpointEnds);
     checkpointing_ = true;
   }
+  const Owes end(kCheckpointEnds), room(kStartGoesOn);
   const outboard::trace::Stopwatch watch;
   std::size_t blocks = 0;
   Result<bool> result = [&]() -> Result<bool> {
@@ -174,12 +175,13 @@ Status Journal::Impl::checkpoint_all() {
   {
     MutexLock lock(lock_);
     // Waits for another checkpoint_all(), which ends with its device writes.
-    while (barrier_) changed_.wait(lock_);
+    while (barrier_) changed_.wait(lock_, kStartGoesOn);
     barrier_ = true;
     // Waits for the handles that were open already (they wait for nothing but device reads and short locks): one that has
     // changed nothing yet could still join a block that is to go home, and the log would be called empty without it.
-    while (running_ && running_->handles > 0 && !abort_reason_) changed_.wait(lock_);
+    while (running_ && running_->handles > 0 && !abort_reason_) changed_.wait(lock_, kHandlesEnd);
   }
+  const Owes room(kStartGoesOn);
   if (status) {
     status = [&]() -> Status {
       TRY(commit_running());

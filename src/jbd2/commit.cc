@@ -83,7 +83,7 @@ void Journal::Impl::request_commit(Transaction &transaction) {
 
 // Waits for the commit thread: device writes and flushes, and before them the ends of the open handles. Abort ends it.
 Status Journal::Impl::wait_for(std::shared_ptr<Completion> completion) {
-  while (!completion->done) completed_.wait(lock_);
+  while (!completion->done) completed_.wait(lock_, kCommitEnds);
   if (completion->error) return fail(*completion->error);
   return {};
 }
@@ -151,7 +151,7 @@ void Journal::Impl::commit_loop() {
     if (!due) {
       // Idle: waits for a request, for the interval since the transaction's first change, for abort or the end.
       if (may_commit && running_->deadline) commit_wake_.wait_until(lock_, *running_->deadline);
-      else commit_wake_.wait(lock_);
+      else commit_wake_.wait(lock_, kIdle);
       continue;
     }
     lock.unlock();
@@ -164,6 +164,7 @@ void Journal::Impl::commit_loop() {
 // Locks the running transaction, waits for its handles, makes it the committing one, commits it.
 Status Journal::Impl::commit_one() {
   const outboard::trace::Stopwatch watch;
+  const Owes commit(kCommitEnds), room(kStartGoesOn);
   Transaction *transaction = nullptr;
   {
     MutexLock lock(lock_);
@@ -171,7 +172,7 @@ Status Journal::Impl::commit_one() {
     transaction->locked = true;
     trace::commit_begin(static_cast<Tid>(transaction->sequence), transaction->handles);
     // Waits for the operations that hold its handles; they wait for nothing but device reads and short locks.
-    while (transaction->handles > 0 && !stop_ && !abort_reason_) drained_.wait(lock_);
+    while (transaction->handles > 0 && !stop_ && !abort_reason_) drained_.wait(lock_, kHandlesEnd);
     if (stop_ || abort_reason_) return {};
   }
   bool is_empty = false;
@@ -261,6 +262,7 @@ Status Journal::Impl::run_hook(Transaction &transaction) {
     ++transaction.handles;
   }
   if constexpr (outboard::detail::kCheckRanks) outboard::detail::rank_push(Rank::handle, false);
+  if constexpr (kTrackWaits) wait_tracker::hold(kHandlesEnd.id());
   Handle handle(self_, transaction, options_.before_commit_credits);
   Status status = options_.before_commit(handle);
   handle.finish();
@@ -431,7 +433,7 @@ void Journal::Impl::retire(Transaction &transaction, const std::vector<Change> &
     backlog_.push_back(std::move(logged));
     for (const Change &change : changes) {
       // Waits for the checkpoint that is writing an older version of the block home; ends with its device write.
-      while (change.buffer == nullptr && writing_.contains(change.block.value())) written_.wait(list_lock_);
+      while (change.buffer == nullptr && writing_.contains(change.block.value())) written_.wait(list_lock_, kCheckpointEnds);
     }
   }
   for (const Change &change : changes) {

@@ -32,12 +32,13 @@ Result<bool> Journal::Impl::fast_commit_and_wait(Tid tid) {
   }
   const std::shared_ptr<FastCompletion> completion = running_->fast;
   // Waits for the commit thread: a full commit in progress, the open handles' ends, then device writes. Abort ends it.
-  while (!completion->done) completed_.wait(lock_);
+  while (!completion->done) completed_.wait(lock_, kCommitEnds);
   if (completion->error) return fail(*completion->error);
   return !completion->impossible;
 }
 
 Status Journal::Impl::fast_commit_one() {
+  const Owes commit(kCommitEnds), room(kStartGoesOn);
   std::shared_ptr<FastCompletion> completion;
   Transaction *transaction = nullptr;
   {
@@ -45,7 +46,7 @@ Status Journal::Impl::fast_commit_one() {
     transaction = running_.get();
     transaction->paused = true;
     // Waits for the operations that hold its handles; they wait for nothing but device reads and short locks.
-    while (transaction->handles > 0 && !stop_ && !abort_reason_) drained_.wait(lock_);
+    while (transaction->handles > 0 && !stop_ && !abort_reason_) drained_.wait(lock_, kHandlesEnd);
     // Whoever asks from here on wants another one: what he has changed may come too late for this.
     completion = std::exchange(transaction->fast, nullptr);
     if (stop_ || abort_reason_) {

@@ -124,7 +124,7 @@ Result<Transaction *> Journal::Impl::begin(std::uint32_t credits) {
       // Waits for checkpoint_all() (ends with its device writes), or for the open handles of the transaction that is
       // being locked (their operations wait for nothing but device reads and each other's short locks), or until a fast
       // commit has been put together (likewise).
-      changed_.wait(lock_);
+      changed_.wait(lock_, kStartGoesOn);
       continue;
     }
     if (!running_ && !room_for_transaction()) {
@@ -132,7 +132,7 @@ Result<Transaction *> Journal::Impl::begin(std::uint32_t credits) {
       ++count_.forced_checkpoints;
       ++space_waiters_;
       checkpoint_wake_.notify_all();
-      changed_.wait(lock_);
+      changed_.wait(lock_, kStartGoesOn);
       --space_waiters_;
       continue;
     }
@@ -145,12 +145,13 @@ Result<Transaction *> Journal::Impl::begin(std::uint32_t credits) {
       // Waits for the commit thread to take the full transaction; ends when the commit before it is done and the
       // transaction's handles have ended.
       request_commit(transaction);
-      changed_.wait(lock_);
+      changed_.wait(lock_, kStartGoesOn);
       continue;
     }
     transaction.reserved += credits;
     ++transaction.handles;
     ++count_.handles;
+    if constexpr (kTrackWaits) wait_tracker::hold(kHandlesEnd.id());
     return &transaction;
   }
 }
@@ -165,6 +166,7 @@ void Journal::Impl::end(Transaction &transaction, std::uint32_t unused) {
       if (barrier_) changed_.notify_all();
     }
   }
+  if constexpr (kTrackWaits) wait_tracker::drop(kHandlesEnd.id());
   leave_handle();
 }
 

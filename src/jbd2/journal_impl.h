@@ -11,6 +11,7 @@
 #include "jbd2/home_writer.h"
 #include "jbd2/journal.h"
 #include "jbd2/transaction.h"
+#include "jbd2/waits.h"
 
 #include <deque>
 #include <map>

@@ -3,6 +3,7 @@
 
 #include "base/mutex.h"
 #include "device/block_device.h"
+#include "testing/waits.h"
 
 #include <atomic>
 #include <functional>
@@ -81,7 +82,7 @@ private:
   void pass_gate(std::uint64_t offset) {
     MutexLock lock(gate_mutex_);
     ++waiting_;
-    while (held_ && held_(offset)) gate_.wait(gate_mutex_);  // ended by the test's open_gate()
+    while (held_ && held_(offset)) gate_.wait(gate_mutex_, testing::kTestLetsGo);  // ended by the test's open_gate()
     --waiting_;
   }
 

@@ -59,7 +59,7 @@ void FolioMemory::wait_for_room() {
   if (in_use_ < limits_.dirty || !waiting_allowed_) return;
   ++waits_;
   const outboard::trace::Stopwatch watch;
-  while (in_use_ >= limits_.dirty && waiting_allowed_) room_.wait(mutex_);
+  while (in_use_ >= limits_.dirty && waiting_allowed_) room_.wait(mutex_, kRoom);
   trace::throttled(in_use_, watch);
 }
 

@@ -17,6 +17,8 @@
 
 namespace outboard::pagecache {
 
+inline constinit WaitClass kRoom{"pagecache: room for dirty folios"};  // owed by whoever writes back for those who wait
+
 struct MemoryLimits {
   std::size_t dirty = std::size_t{48} << 20;  // bytes of folios, clean or dirty, above which writers wait
   std::size_t spare = std::size_t{16} << 20;  // bytes of freed buffers kept for reuse

@@ -1,5 +1,7 @@
 #include "testing/faulty_device.h"
 
+#include "testing/waits.h"
+
 #include <algorithm>
 #include <thread>
 
@@ -42,7 +44,7 @@ FaultyDevice::~FaultyDevice() {
   MutexLock lock(mutex_);
   holds_.fill(false);
   changed_.notify_all();
-  while (in_flight_ > 0) changed_.wait(mutex_);  // until the requests we have just released are out
+  while (in_flight_ > 0) changed_.wait(mutex_, kTestLetsGo);  // until the requests we have just released are out
 }
 
 void FaultyDevice::add_fault(const Fault &fault) {
@@ -117,7 +119,7 @@ FaultyDevice::Verdict FaultyDevice::admit(Op op, std::uint64_t offset, std::uint
   if (holds_[index(op)]) {
     ++held_;
     changed_.notify_all();
-    while (holds_[index(op)]) changed_.wait(mutex_);  // stuck until the test releases us
+    while (holds_[index(op)]) changed_.wait(mutex_, kTestLetsGo);  // stuck until the test releases us
     --held_;
   }
   const std::chrono::milliseconds pause = delays_[index(op)];

@@ -66,7 +66,7 @@ void Flusher::run() {
     Clock::time_point until;
     if (const InodeNumber number = next_due(until)) work_on(number);
     // Until somebody notes an inode, the next one is due, or stop() is called.
-    else if (until == Clock::time_point::max()) changed_.wait(mutex_);
+    else if (until == Clock::time_point::max()) changed_.wait(mutex_, kIdle);
     else changed_.wait_until(mutex_, until);
   }
 }
@@ -81,8 +81,11 @@ void Flusher::work_on(InodeNumber number) {
   // Whoever dirties it from now on says so again.
   inode.queued_.store(Inode::Queued::lingering, std::memory_order_release);
   mutex_.unlock();
-  if (dirty) work_.write_back(inode);
-  else work_.settle(inode);
+  {
+    const Owes room(pagecache::kRoom);
+    if (dirty) work_.write_back(inode);
+    else work_.settle(inode);
+  }
   mutex_.lock();
   ++(dirty ? counters_.written_back : counters_.settled);
   entry.working = false;

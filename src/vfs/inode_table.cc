@@ -9,6 +9,10 @@
 
 namespace outboard::vfs {
 
+namespace {
+constinit WaitClass kLoaded{"vfs: an inode is loaded"};  // owed by the thread that loads it
+}
+
 InodeRef::~InodeRef() {
   if (inode_ != nullptr) table_->release(*inode_);
 }
@@ -55,7 +59,7 @@ Result<InodeRef> InodeTable::get(InodeNumber number) {
         return InodeRef(this, &inode);
       }
       // Waits for the thread that loads this inode; it ends when its device reads do.
-      shard.loaded.wait(shard.mutex);
+      shard.loaded.wait(shard.mutex, kLoaded);
     }
     auto inode = make(number);
     inode->references_ = 1;
@@ -65,6 +69,7 @@ Result<InodeRef> InodeTable::get(InodeNumber number) {
 }
 
 Result<InodeRef> InodeTable::load(Shard &shard, InodeNumber number) {
+  const Owes loaded(kLoaded);
   const outboard::trace::Stopwatch watch;
   Result<ext4::Inode> disk = volume_.inodes().load(number);
   // Deleted ones keep their mode.

@@ -4,6 +4,7 @@
 
 #include "base/mutex.h"
 #include "device/block_device.h"
+#include "testing/waits.h"
 
 #include <cstring>
 #include <map>
@@ -59,7 +60,7 @@ private:
     for (auto &[text, mark] : marks_) {
       if (!holds(data, text)) continue;
       ++mark.writes;
-      while (mark.action == Action::hold) changed_.wait(mutex_);  // stuck until the test says otherwise
+      while (mark.action == Action::hold) changed_.wait(mutex_, testing::kTestLetsGo);  // stuck until the test says otherwise
       if (mark.action == Action::fail) return fail(Error::system(EIO, "marked device: told to fail"));
     }
     return {};

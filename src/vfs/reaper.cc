@@ -4,6 +4,10 @@
 
 namespace outboard::vfs {
 
+namespace {
+constinit WaitClass kReaped{"vfs: inodes without a name are deleted"};  // owed by the reaper's thread
+}
+
 Reaper::Reaper(std::function<void(InodeNumber)> destroy) : destroy_(std::move(destroy)), thread_([this] { run(); }) {}
 
 Reaper::~Reaper() { stop(); }
@@ -19,7 +23,7 @@ void Reaper::drain() {
   MutexLock lock(mutex_);
   const std::uint64_t target = queued_;
   // Ends when the reaper's thread has worked off what is queued; its own waits are the journal's.
-  while (done_ < target) changed_.wait(mutex_);
+  while (done_ < target) changed_.wait(mutex_, kReaped);
 }
 
 void Reaper::stop() {
@@ -35,12 +39,15 @@ void Reaper::run() {
   const ThreadRoleScope role(ThreadRole::reaper);
   MutexLock lock(mutex_);
   for (;;) {
-    while (queue_.empty() && !stopping_) changed_.wait(mutex_);
+    while (queue_.empty() && !stopping_) changed_.wait(mutex_, kIdle);
     if (queue_.empty()) return;
     const InodeNumber number = queue_.front();
     queue_.pop_front();
     lock.unlock();
-    destroy_(number);
+    {
+      const Owes reaped(kReaped);
+      destroy_(number);
+    }
     lock.lock();
     ++done_;
     changed_.notify_all();
