@@ -97,7 +97,11 @@ void ServedMount::kill_server() {
 
 ServedMount::~ServedMount() {
   if (!target_.empty()) static_cast<void>(unmount(target_, true));  // fails when the test has done it
-  if (server_ > 0 && !wait_for_server(std::chrono::seconds(5))) kill_server();
+  if (server_ > 0) {
+    const std::optional<int> status = wait_for_server(std::chrono::seconds(30));
+    if (!status) kill_server();
+    EXPECT_EQ(status.value_or(128 + SIGKILL), 0) << "how the server ended";
+  }
   {
     std::lock_guard lock(mutex_);
     over_ = true;
