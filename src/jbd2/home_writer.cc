@@ -35,7 +35,10 @@ Status HomeWriter::write_out() {
   }
   blocks_.clear();
   if (batch.empty()) return {};
-  return device_.run(batch);
+  if (Status status = device_.run(batch); !status)
+    return fail(Error::system(status.error().code(), "journal: metadata could not be written home, first of them")
+                    .in_block(batch.front().offset / block_size_));
+  return {};
 }
 
 }  // namespace outboard::jbd2

@@ -2,6 +2,7 @@
 // interchange_test.cc, what survives a crash at any write in crash_test.cc.
 #include "jbd2/journal.h"
 
+#include "base/log.h"
 #include "jbd2/journal_test_support.h"
 #include "jbd2/probe_device.h"
 #include "jbd2/replay.h"
@@ -444,6 +445,28 @@ TEST(JournalTest, AFailedWriteAbortsAndNothingReachesTheFileSystemAfterwards) {
   EXPECT_EQ(bench.home(2000), 0U);
   EXPECT_EQ(told, 1);
   EXPECT_EQ(bench.home_on(*recovered(bench), 2000), 1U);
+}
+
+TEST(JournalTest, WhyItStoppedIsLoggedWithTheBlockWhatItHoldsAndTheError) {
+  for (const bool home : {false, true}) {
+    std::string lines;
+    set_log_sink([&](LogLevel, std::string_view line) { lines += std::string(line) + "\n"; });
+    Bench bench;
+    ProbeDevice &probe = bench.interpose();
+    ASSERT_NO_FATAL_FAILURE(bench.open(&probe));
+    ASSERT_NO_FATAL_FAILURE(bench.put_one(2000, 1));
+    if (home) {
+      ASSERT_OK(bench.journal->commit_running());
+    }
+    probe.failing_writes = true;
+    EXPECT_ERROR(home ? bench.journal->checkpoint_all() : bench.journal->commit_running(), EIO);
+    EXPECT_ERROR(bench.journal->close(), EROFS);  // ends the thread that logs
+    set_log_sink(nullptr);
+    // The log's first block is the file system's 64, its superblock.
+    const char *expected = home ? "Input/output error: journal: metadata could not be written home, first of them (block 2000)"
+                                : "Input/output error: journal: the log could not be written (block 65)";
+    EXPECT_NE(lines.find(expected), std::string::npos) << lines;
+  }
 }
 
 TEST(JournalTest, AFailedFlushAbortsTheCommitAndItsListenersAreDropped) {

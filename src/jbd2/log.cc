@@ -45,7 +45,8 @@ Status LogArea::write(std::uint32_t first, std::span<const std::byte> blocks) co
     if (first >= block_count_ || count > block_count_ - first) return fail(Error::corrupt("journal: block beyond the log"));
     const Piece piece = locate(first, count);
     const std::size_t bytes = std::size_t{piece.count} * block_size_;
-    TRY(device_->write(piece.device_offset, blocks.first(bytes)));
+    if (Status status = device_->write(piece.device_offset, blocks.first(bytes)); !status)
+      return fail(Error::system(status.error().code(), "journal: the log could not be written").in_block(piece.device_offset / block_size_));
     blocks = blocks.subspan(bytes);
     first += piece.count;
   }
