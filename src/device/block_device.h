@@ -30,6 +30,7 @@ struct Properties {
   std::uint32_t alignment = 1;   // offset, length and memory alignment that avoids a bounce copy (a power of two)
   bool read_only = false;
   bool discards = false;         // discard() does something
+  bool keeps_deadline = false;   // read, write and flush end within a time of their own (deadline_device.h)
 };
 
 class BlockDevice {
