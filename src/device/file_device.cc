@@ -148,6 +148,7 @@ Status FileDevice::set_up(const OpenOptions &options) {
   }
   properties_.alignment = std::max(memory_alignment_, offset_alignment_);
   host_.set_granule(offset_alignment_);
+  if (options.io_timeout.count() > 0) properties_.keeps_deadline = host_.keep_deadline(options.io_timeout);
   properties_.discards = !properties_.read_only && probe_discard(host_size);
   return {};
 }

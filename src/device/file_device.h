@@ -12,6 +12,7 @@
 
 #include <array>
 #include <atomic>
+#include <chrono>
 #include <memory>
 #include <optional>
 #include <string>
@@ -26,6 +27,7 @@ struct OpenOptions {
   bool claim = true;                        // refuse what somebody else uses, and be refused to others (claim.h)
   bool mount_claims = false;                // the mount will claim the block device: ClaimMode::test_then_share
   std::optional<unsigned> own_loop;         // the loop device that is our own mount's source
+  std::chrono::milliseconds io_timeout{0};  // of reads, writes and flushes, where io_uring can keep it; 0: none
   std::string *refusal = nullptr;           // filled, on EBUSY, with a sentence for people
 };
 

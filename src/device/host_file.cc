@@ -7,6 +7,8 @@
 #include <cassert>
 #include <cerrno>
 #include <cstring>
+#include <linux/magic.h>
+#include <sys/statfs.h>
 #include <unistd.h>
 
 namespace outboard::device {
@@ -51,14 +53,39 @@ void GatherCursor::copy(std::span<std::byte> out) {
   }
 }
 
-Status HostFile::read(std::uint64_t position, std::span<std::byte> data) const {
-  while (!data.empty()) {
+bool HostFile::keep_deadline(std::chrono::milliseconds patience) {
+  // A file in memory has no device that could fail to answer.
+  struct statfs system {};
+  if (::fstatfs(fd_.get(), &system) == 0 && (system.f_type == TMPFS_MAGIC || system.f_type == RAMFS_MAGIC)) return true;
+  if (!RequestRing::of_this_thread()) return false;
+  patience_ = patience;
+  return true;
+}
+
+// Through the request's own memory: what comes late finds its caller gone.
+Result<std::size_t> HostFile::read_some(std::uint64_t position, std::span<std::byte> data, RequestRing::Clock::time_point deadline) const {
+  if (patience_.count() == 0) {
     const ssize_t got = ::pread(fd_.get(), data.data(), data.size(), static_cast<off_t>(position));
-    if (got < 0) {
-      if (errno == EINTR) continue;
-      return fail(Error::system(errno, "device: read"));
+    if (got < 0) return fail(Error::system(errno, "device: read"));
+    return static_cast<std::size_t>(got);
+  }
+  const std::size_t piece = std::min(data.size(), RequestMemory::kLargest);
+  RequestRing *ring = TRY(RequestRing::of_this_thread());
+  const std::shared_ptr<RequestMemory> memory = TRY(RequestMemory::of_this_thread(piece));
+  const std::size_t got = TRY(ring->read(fd_.get(), position, memory, piece, deadline));
+  std::memcpy(data.data(), memory->first(got).data(), got);
+  return got;
+}
+
+Status HostFile::read(std::uint64_t position, std::span<std::byte> data) const {
+  const auto deadline = RequestRing::Clock::now() + patience_;
+  while (!data.empty()) {
+    const Result<std::size_t> got = read_some(position, data, deadline);
+    if (!got) {
+      if (got.error().is(EINTR)) continue;
+      return fail(got.error());
     }
-    const std::size_t usable = round_down(static_cast<std::size_t>(got), granule_);
+    const std::size_t usable = round_down(*got, granule_);
     if (usable == 0) return fail(Error::system(EIO, "device: read came back short"));
     position += usable;
     data = data.subspan(usable);
@@ -66,17 +93,32 @@ Status HostFile::read(std::uint64_t position, std::span<std::byte> data) const {
   return {};
 }
 
-Status HostFile::write(std::uint64_t position, GatherCursor from, std::uint64_t length) const {
-  std::array<iovec, 256> window;
-  while (length > 0) {
+Result<std::size_t> HostFile::write_some(std::uint64_t position, GatherCursor from, std::uint64_t length,
+                                         RequestRing::Clock::time_point deadline) const {
+  if (patience_.count() == 0) {
+    std::array<iovec, 256> window;
     const std::size_t count = from.peek(window);
     assert(count > 0);
     const ssize_t put = ::pwritev(fd_.get(), window.data(), static_cast<int>(count), static_cast<off_t>(position));
-    if (put < 0) {
-      if (errno == EINTR) continue;
-      return fail(Error::system(errno, "device: write"));
+    if (put < 0) return fail(Error::system(errno, "device: write"));
+    return static_cast<std::size_t>(put);
+  }
+  const std::size_t piece = std::min<std::uint64_t>(length, RequestMemory::kLargest);
+  RequestRing *ring = TRY(RequestRing::of_this_thread());
+  const std::shared_ptr<RequestMemory> memory = TRY(RequestMemory::of_this_thread(piece));
+  from.copy(memory->first(piece));
+  return ring->write(fd_.get(), position, memory, piece, deadline);
+}
+
+Status HostFile::write(std::uint64_t position, GatherCursor from, std::uint64_t length) const {
+  const auto deadline = RequestRing::Clock::now() + patience_;
+  while (length > 0) {
+    const Result<std::size_t> put = write_some(position, from, length, deadline);
+    if (!put) {
+      if (put.error().is(EINTR)) continue;
+      return fail(put.error());
     }
-    const std::size_t usable = round_down(static_cast<std::size_t>(put), granule_);
+    const std::size_t usable = round_down(*put, granule_);
     if (usable == 0) return fail(Error::system(EIO, "device: write came back short"));
     assert(usable <= length);
     position += usable;
@@ -87,6 +129,13 @@ Status HostFile::write(std::uint64_t position, GatherCursor from, std::uint64_t 
 }
 
 Status HostFile::sync() const {
+  if (patience_.count() != 0) {
+    RequestRing *ring = TRY(RequestRing::of_this_thread());
+    for (const auto deadline = RequestRing::Clock::now() + patience_;;) {
+      Status done = ring->sync(fd_.get(), deadline);
+      if (done || !done.error().is(EINTR)) return done;
+    }
+  }
   // Not retried after an error: the host reports a lost write once, and a second call would say that all is well.
   while (::fdatasync(fd_.get()) != 0) {
     if (errno != EINTR) return fail(Error::system(errno, "device: flush"));

@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "device/loop.h"
 #include "ext4/format/features.h"
+#include "service/connection_guard.h"
 
 #include <algorithm>
 #include <cstring>
@@ -127,6 +128,7 @@ Outcome<void> serve(const MountSpec &spec, const std::function<void()> &ready) {
   Outcome<Prepared> prepared = prepare(spec);
   if (!prepared) return std::unexpected(prepared.error());
   const std::string target = prepared->mounted.target;
+  if (Result<fuse::MountTableEntry> entry = fuse::find_mount(target)) start_connection_guard(*entry);
   Outcome<std::unique_ptr<vfs::MountedVolume>> volume = open_volume(prepared->source, prepared->options);
   if (!volume) {
     take_back(target);

@@ -23,8 +23,12 @@ Failure because(const std::string &path, const Error &error) { return {kExitMoun
 
 Outcome<std::unique_ptr<device::FileDevice>> open_device(const std::string &path, const MountOptions &options, bool read_only,
                                                          device::ClaimMode mode) {
-  const device::OpenOptions open_options{
-      .read_only = read_only, .offset = options.offset, .size_limit = options.size_limit, .direct_io = options.direct_io, .claim = false};
+  const device::OpenOptions open_options{.read_only = read_only,
+                                         .offset = options.offset,
+                                         .size_limit = options.size_limit,
+                                         .direct_io = options.direct_io,
+                                         .claim = false,
+                                         .io_timeout = options.io_timeout};
   if (mode == device::ClaimMode::none) {
     auto opened = device::FileDevice::open(path, open_options);
     if (!opened) return std::unexpected(because(path, opened.error()));
@@ -42,6 +46,11 @@ Outcome<std::unique_ptr<device::FileDevice>> open_device(const std::string &path
   auto opened = device::FileDevice::adopt(std::move(*fd), open_options);
   if (!opened) return std::unexpected(because(path, opened.error()));
   return std::move(*opened);
+}
+
+std::unique_ptr<device::DeadlineDevice> with_deadlines(const std::shared_ptr<device::FileDevice> &file, const MountOptions &options) {
+  if (options.io_timeout.count() == 0) return nullptr;
+  return std::make_unique<device::DeadlineDevice>(file, device::DeadlineOptions{.patience = options.io_timeout});
 }
 
 // One line on what the thing is, when it is not ext4.
@@ -77,21 +86,26 @@ Outcome<Source> open_source(const std::string &path, const MountOptions &options
                           kernel_claims ? device::ClaimMode::test_then_share : device::ClaimMode::exclusive);
   if (!file) return std::unexpected(file.error());
   source.file = std::move(*file);
+  source.timed = with_deadlines(source.file, options);
   if (!options.journal_path.empty()) {
     MountOptions journal_options;
     journal_options.direct_io = options.direct_io;
+    journal_options.io_timeout = options.io_timeout;
     auto journal = open_device(options.journal_path, journal_options, read_only, device::ClaimMode::exclusive);
     if (!journal) return std::unexpected(journal.error());
     source.journal_file = std::move(*journal);
+    source.timed_journal = with_deadlines(source.journal_file, options);
   }
-  if (overlay) source.overlay = std::make_unique<device::OverlayDevice>(*source.file);
+  if (overlay) source.overlay = std::make_unique<device::OverlayDevice>(source.device());
   return source;
 }
 
 Outcome<format::Superblock> read_superblock(const std::string &path, const MountOptions &options) {
-  auto device = open_device(path, options, true, device::ClaimMode::none);
-  if (!device) return std::unexpected(device.error());
-  return parse(path, **device);
+  auto opened = open_device(path, options, true, device::ClaimMode::none);
+  if (!opened) return std::unexpected(opened.error());
+  const std::shared_ptr<device::FileDevice> device = std::move(*opened);
+  const auto timed = with_deadlines(device, options);
+  return parse(path, timed ? static_cast<device::BlockDevice &>(*timed) : *device);
 }
 
 Outcome<std::unique_ptr<vfs::MountedVolume>> open_volume(const Source &source, const MountOptions &options) {
@@ -99,7 +113,7 @@ Outcome<std::unique_ptr<vfs::MountedVolume>> open_volume(const Source &source, c
   std::string refusal;
   vfs::MountedVolumeOptions wanted = options.volume;
   wanted.watch_memory = true;
-  auto volume = vfs::MountedVolume::open(source.device(), wanted, source.journal_file.get(), &refusal);
+  auto volume = vfs::MountedVolume::open(source.device(), wanted, source.journal_device(), &refusal);
   if (!volume)
     return failure(kExitMount, fmt::format("{}: {}", source.path, refusal.empty() ? volume.error().message() : refusal));
   const ext4::OpenReport &report = (*volume)->volume().report();

@@ -1,0 +1,50 @@
+// An io_uring of one thread, for requests that the thread waits for, but not beyond a deadline.
+//
+// A request's memory is RequestMemory. When the deadline comes first the ring keeps the memory until the completion comes, however
+// late; the entry it comes with is recognised by its request and touches nothing else. Each thread has its own ring, made at its
+// first request; a thread that ends with requests under way leaves its ring behind.
+#pragma once
+
+#include "base/result.h"
+#include "device/request_memory.h"
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <span>
+
+struct io_uring;
+struct io_uring_sqe;
+
+namespace outboard::device {
+
+class RequestRing {
+public:
+  using Clock = std::chrono::steady_clock;
+
+  // ENOSYS, EPERM, EMFILE, ENOMEM: the host gives no ring.
+  static Result<RequestRing *> of_this_thread();
+  ~RequestRing();
+  RequestRing(const RequestRing &) = delete;
+  RequestRing &operator=(const RequestRing &) = delete;
+
+  // Bytes transferred, as pread and pwrite; fewer than asked is possible. no_answer() at the deadline.
+  Result<std::size_t> read(int fd, std::uint64_t position, const std::shared_ptr<RequestMemory> &memory, std::size_t length,
+                           Clock::time_point deadline);
+  Result<std::size_t> write(int fd, std::uint64_t position, const std::shared_ptr<RequestMemory> &memory, std::size_t length,
+                            Clock::time_point deadline);
+  Status sync(int fd, Clock::time_point deadline);  // fdatasync
+
+private:
+  struct InFlight;
+  RequestRing() = default;
+  Status open();
+  Result<int> run(std::unique_ptr<InFlight> request, io_uring_sqe *entry, Clock::time_point deadline);
+  Result<io_uring_sqe *> entry();
+  void take_completions();
+
+  std::unique_ptr<io_uring> ring_;
+  std::size_t late_ = 0;  // given up and not completed; each owns itself until then
+};
+
+}  // namespace outboard::device
