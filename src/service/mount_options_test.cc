@@ -18,6 +18,10 @@ TEST(MountOptions, TakesExt4sNames) {
 
 TEST(MountOptions, NamesTheWordItDoesNotKnow) {
   MountOptions o;
+  EXPECT_EQ(o.io_timeout, std::chrono::seconds(30));
+  EXPECT_TRUE(parse_mount_options("io_timeout=2", o));
+  EXPECT_EQ(o.io_timeout, std::chrono::seconds(2));
+  EXPECT_FALSE(parse_mount_options("io_timeout=soon", o));
   auto outcome = parse_mount_options("ro,frobnicate=3", o);
   ASSERT_FALSE(outcome);
   EXPECT_NE(outcome.error().find("frobnicate"), std::string::npos);
