@@ -174,8 +174,10 @@ void StickyFile::serve(int device, int file) {
   }
 }
 
-StickyFile::StickyFile(const std::string &behind, const std::string &directory) : directory_(directory) {
-  ::mkdir(directory.c_str(), 0755);
+StickyFile::StickyFile(const std::string &behind, const std::string &directory) : directory_(directory) { start(behind); }
+
+void StickyFile::start(const std::string &behind) {
+  ::mkdir(directory_.c_str(), 0755);
   void *memory = ::mmap(nullptr, sizeof(Shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   ASSERT_NE(memory, MAP_FAILED);
   shared_ = new (memory) Shared{};
@@ -183,7 +185,7 @@ StickyFile::StickyFile(const std::string &behind, const std::string &directory) 
   const UniqueFd device(::open("/dev/fuse", O_RDWR | O_CLOEXEC));
   ASSERT_TRUE(file && device);
   const std::string options = fmt::format("fd={},rootmode=40000,user_id=0,group_id=0,default_permissions,allow_other", device.get());
-  ASSERT_EQ(::mount("sticky", directory.c_str(), "fuse.sticky", MS_NOSUID | MS_NODEV, options.c_str()), 0) << strerrorname_np(errno);
+  ASSERT_EQ(::mount("sticky", directory_.c_str(), "fuse.sticky", MS_NOSUID | MS_NODEV, options.c_str()), 0) << strerrorname_np(errno);
   server_ = ::fork();
   if (server_ == 0) serve(device.get(), file.get());
 }

@@ -31,6 +31,7 @@ private:
   struct Shared {
     std::atomic<int> stuck, held;
   };
+  void start(const std::string &behind);
   [[noreturn]] void serve(int device, int file);
 
   std::string directory_;
