@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <cstring>
 #include <linux/magic.h>
+#include <sys/stat.h>
 #include <sys/statfs.h>
 #include <unistd.h>
 
@@ -54,9 +55,15 @@ void GatherCursor::copy(std::span<std::byte> out) {
 }
 
 bool HostFile::keep_deadline(std::chrono::milliseconds patience) {
-  // A file in memory has no device that could fail to answer.
+  struct stat info {};
   struct statfs system {};
-  if (::fstatfs(fd_.get(), &system) == 0 && (system.f_type == TMPFS_MAGIC || system.f_type == RAMFS_MAGIC)) return true;
+  if (::fstat(fd_.get(), &info) != 0 || ::fstatfs(fd_.get(), &system) != 0) return false;
+  if (!S_ISBLK(info.st_mode)) {
+    // A file in memory has no device that could fail to answer.
+    if (system.f_type == TMPFS_MAGIC || system.f_type == RAMFS_MAGIC) return true;
+    // A ring helps only where starting a request does not block. FUSE says so and blocks; these have been seen to keep it.
+    if (system.f_type != EXT4_SUPER_MAGIC && system.f_type != XFS_SUPER_MAGIC) return false;
+  }
   if (!RequestRing::of_this_thread()) return false;
   patience_ = patience;
   return true;

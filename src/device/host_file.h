@@ -42,7 +42,8 @@ public:
   // Transfers of an O_DIRECT descriptor may be continued only at multiples of this many bytes.
   void set_granule(std::size_t granule) { granule_ = granule; }
 
-  // From now on transfers and syncs end within this time, with no_answer(). False when the host has no way (no io_uring).
+  // From now on transfers and syncs end within this time, with no_answer(). False when the host has no way that is
+  // known never to block its caller: no io_uring, or a file system that starts requests in the caller's time.
   bool keep_deadline(std::chrono::milliseconds patience);
 
   Status read(std::uint64_t position, std::span<std::byte> data) const;
