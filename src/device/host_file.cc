@@ -61,7 +61,7 @@ bool HostFile::keep_deadline(std::chrono::milliseconds patience) {
   if (!S_ISBLK(info.st_mode)) {
     // A file in memory has no device that could fail to answer.
     if (system.f_type == TMPFS_MAGIC || system.f_type == RAMFS_MAGIC) return true;
-    // A ring helps only where starting a request does not block. FUSE says so and blocks; these have been seen to keep it.
+    // A ring helps only where starting a request does not block. FUSE says so and blocks; these are believed to keep it (docs/device.md).
     if (system.f_type != EXT4_SUPER_MAGIC && system.f_type != XFS_SUPER_MAGIC) return false;
   }
   if (!RequestRing::of_this_thread()) return false;
