@@ -28,10 +28,12 @@ Result<std::unique_ptr<device::BlockDevice>> open(const Host &host, Way way) {
   device::OpenOptions options;
   options.claim = false;
   options.direct_io = host.direct;
-  options.io_timeout = way == Way::deadline ? 30s : 0s;
+  const auto health = std::make_shared<device::DeviceHealth>(30s, 1s);
+  if (way == Way::deadline) options.health = health;
   std::unique_ptr<device::FileDevice> file = TRY(device::FileDevice::open(host.path, options));
-  if (way == Way::plain) return file;
-  return std::make_unique<device::DeadlineDevice>(std::move(file), device::DeadlineOptions{});
+  // As a mount does it.
+  if (way == Way::plain || (way == Way::deadline && file->in_memory())) return file;
+  return std::make_unique<device::DeadlineDevice>(std::move(file), device::DeadlineOptions{}, health);
 }
 
 struct Free {

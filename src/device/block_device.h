@@ -52,6 +52,9 @@ public:
   virtual Status discard(std::uint64_t offset, std::uint64_t length) = 0;
   // The range reads as zeros afterwards. The default writes zeros.
   virtual Status zero(std::uint64_t offset, std::uint64_t length);
+  // Reads a little of what no cache of the host holds, where there is a way: to see whether the device answers. May be called from
+  // threads that may get stuck only.
+  virtual Status sign_of_life();
   // Runs every request of the batch, possibly in parallel, and returns the first error after all have ended.
   // The default runs them in turn.
   virtual Status run(std::span<Request> batch);

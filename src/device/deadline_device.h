@@ -1,15 +1,16 @@
 // A device whose requests end: each with what the device below says, or, when that has said nothing within `patience`, with
 // "no answer" (EIO). The request below goes on for itself, with memory of its own, and may end at any time or never.
+// Changes have no deadline while the device answers reads: then it is frozen, and goes on some time.
 //
 // A device below that keeps the deadline itself (Properties::keeps_deadline) gets its reads, writes and flushes on the thread that
 // asks. Everything else is handed to a helper thread, which costs two switches of threads and a copy.
 //
-// Once a request has gone unanswered, the device is silent until it answers anything: whoever asks a silent device gets
-// "no answer" within `grace`, so that a client of many requests does not wait for each of them. A probe (a read of the first bytes)
-// finds out whether only that one request is lost; if so, the others do not notice.
+// What is known of the device is its DeviceHealth: a silent one is asked nothing but whether it is still there, and whoever
+// asks it gets "no answer" within `grace`, so that a client of many requests does not wait for each of them.
 #pragma once
 
 #include "device/block_device.h"
+#include "device/device_health.h"
 #include "device/helper_threads.h"
 
 #include <chrono>
@@ -26,13 +27,14 @@ bool is_no_answer(const Error &error);
 struct DeadlineOptions {
   std::chrono::milliseconds patience{30000};
   std::chrono::milliseconds grace{1000};  // for the probe; not more than `patience`
-  unsigned threads = 64;                  // helpers at most
+  unsigned threads = 64;                  // helpers at most, for reads and for changes each
 };
 
 class DeadlineDevice final : public BlockDevice {
 public:
-  // `lower` is shared with requests that are still under way when the device goes.
-  DeadlineDevice(std::shared_ptr<BlockDevice> lower, const DeadlineOptions &options);
+  // `lower` is shared with requests that are still under way when the device goes. `health`: what `lower` itself goes by when it keeps
+  // deadlines; its times then count.
+  DeadlineDevice(std::shared_ptr<BlockDevice> lower, const DeadlineOptions &options, std::shared_ptr<DeviceHealth> health = nullptr);
   ~DeadlineDevice() override;
 
   bool silent() const;         // it has left a request unanswered and answered nothing since
@@ -47,20 +49,20 @@ public:
   Status zero(std::uint64_t offset, std::uint64_t length) override;
 
 private:
-  class Health;
-  using Clock = HelperThreads::Clock;
+  using Deadline = DeviceHealth::Deadline;
+  enum class Kind : std::uint8_t { read, change };
 
   Status admit();
-  void probe();
-  Status settle(Status status, const char *what, std::uint64_t offset, std::uint64_t length);
-  template <class Work> Status directly(const Work &work, const char *what, std::uint64_t offset, std::uint64_t length);
-  Status handed_over(HelperThreads::Job job, Clock::time_point deadline);
-  template <class Job> Status one_step(Job job, const char *what, std::uint64_t offset, std::uint64_t length);
+  bool start_probe();
+  Status settle(Status status, Kind kind, const char *what, std::uint64_t offset, std::uint64_t length);
+  template <class Work> Status directly(const Work &work, Kind kind, const char *what, std::uint64_t offset, std::uint64_t length);
+  Status handed_over(Kind kind, HelperThreads::Job job, Deadline deadline);
+  template <class Job> Status change_in_one_step(Job job, const char *what, std::uint64_t offset, std::uint64_t length);
 
   const std::shared_ptr<BlockDevice> lower_;
-  const DeadlineOptions options_;
-  const std::shared_ptr<Health> health_;
-  HelperThreads helpers_;
+  const std::shared_ptr<DeviceHealth> health_;
+  // Two, so that changes that are held up for long leave threads to reads.
+  HelperThreads readers_, changers_;
 };
 
 }  // namespace outboard::device

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <array>
+#include <future>
 #include <gtest/gtest.h>
 #include <thread>
 
@@ -133,6 +134,7 @@ TEST_F(DeadlineDeviceTest, ALateReadTouchesNeitherItsCallersMemoryNorTheNextRequ
 
 TEST_F(DeadlineDeviceTest, ALateWriteWritesWhatItWasGivenThen) {
   faulty_->hold(Op::write);
+  faulty_->hold(Op::read);
   Block block = filled(3);
   ASSERT_ERROR(device_.write(0, block), EIO);
   block = filled(4);  // reused
@@ -144,6 +146,7 @@ TEST_F(DeadlineDeviceTest, ALateWriteWritesWhatItWasGivenThen) {
 
 TEST_F(DeadlineDeviceTest, AtTheLimitOfThreadsRequestsEndByTheirDeadlineAndAreNeverSentLater) {
   faulty_->hold(Op::write);
+  faulty_->hold(Op::read);
   std::vector<std::thread> writers;
   for (int i = 0; i < 12; ++i)
     writers.emplace_back([&, i] { EXPECT_ERROR(device_.write(static_cast<std::uint64_t>(i) * 4096, filled(7)), EIO); });
@@ -156,6 +159,7 @@ TEST_F(DeadlineDeviceTest, AtTheLimitOfThreadsRequestsEndByTheirDeadlineAndAreNe
 TEST_F(DeadlineDeviceTest, GoesWhileRequestsAreStuckAndTheyEndForThemselves) {
   auto stuck = std::make_shared<FaultyDevice>(memory_);
   stuck->hold(Op::write);
+  stuck->hold(Op::read);
   std::weak_ptr<FaultyDevice> watched = stuck;
   {
     DeadlineDevice device(stuck, {.patience = 20ms, .grace = 20ms});
@@ -172,6 +176,7 @@ TEST_F(DeadlineDeviceTest, GoesWhileRequestsAreStuckAndTheyEndForThemselves) {
 TEST_F(DeadlineDeviceTest, AnUnansweredChangeShutsTheGateForGood) {
   GatedDevice gate(device_);
   faulty_->hold(Op::flush);
+  faulty_->hold(Op::read);  // or it would count as frozen
   ASSERT_OK(gate.write(0, filled(1)));
   ASSERT_ERROR(gate.flush(), EIO);
   EXPECT_TRUE(gate.is_shut());
@@ -182,6 +187,54 @@ TEST_F(DeadlineDeviceTest, AnUnansweredChangeShutsTheGateForGood) {
   EXPECT_EQ(faulty_->requests(Op::write), before);
   Block block{};
   EXPECT_OK(gate.read(0, block));
+}
+
+TEST_F(DeadlineDeviceTest, ChangesOfAFrozenDeviceWaitAndReadsAreServed) {
+  DeadlineDevice device(faulty_, {.patience = 50ms, .grace = 10s});
+  GatedDevice gate(device);
+  faulty_->hold(Op::write);
+  faulty_->hold(Op::flush);
+  auto write = std::async(std::launch::async, [&] { return gate.write(0, filled(1)).has_value(); });
+  auto flush = std::async(std::launch::async, [&] { return gate.flush().has_value(); });
+  // Each has been over its deadline again and again: each time a read was sent to see.
+  while (faulty_->requests(Op::read) < 6) std::this_thread::sleep_for(1ms);
+  Block block{};
+  EXPECT_OK(gate.read(4096, block));
+  EXPECT_EQ(write.wait_for(0s), std::future_status::timeout);
+  EXPECT_EQ(flush.wait_for(0s), std::future_status::timeout);
+  EXPECT_FALSE(device.silent());
+  EXPECT_FALSE(gate.is_shut());
+  faulty_->release_all();  // thawed
+  EXPECT_TRUE(write.get());
+  EXPECT_TRUE(flush.get());
+  ASSERT_OK(gate.read(0, block));
+  EXPECT_TRUE(block == filled(1));
+  EXPECT_EQ(device.late(), 0u);
+}
+
+TEST_F(DeadlineDeviceTest, ReadsOfAFrozenDeviceHaveThreadsHoweverManyChangesAreHeldUp) {
+  DeadlineDevice device(faulty_, {.patience = 50ms, .grace = 10s, .threads = 2});
+  faulty_->hold(Op::write);
+  std::vector<std::thread> writers;
+  for (int i = 0; i < 6; ++i)
+    writers.emplace_back([&, i] { EXPECT_OK(device.write(static_cast<std::uint64_t>(i) * 4096, filled(7))); });
+  while (faulty_->requests(Op::read) < 4) std::this_thread::sleep_for(1ms);
+  Block block{};
+  EXPECT_OK(device.read(4096, block));
+  faulty_->release_all();
+  for (std::thread &writer : writers) writer.join();
+}
+
+TEST_F(DeadlineDeviceTest, ChangesOfAFrozenDeviceThatStopsAnsweringReadsFail) {
+  faulty_->hold(Op::write);
+  auto write = std::async(std::launch::async, [&] { return device_.write(0, filled(1)); });
+  while (faulty_->requests(Op::read) < 2) std::this_thread::sleep_for(1ms);
+  faulty_->hold(Op::read);
+  const Status ended = write.get();
+  ASSERT_ERROR(ended, EIO);
+  EXPECT_TRUE(is_no_answer(ended.error()));
+  EXPECT_TRUE(device_.silent());
+  let_everything_end();
 }
 
 TEST_F(DeadlineDeviceTest, AnUnansweredReadLeavesTheGateOpen) {

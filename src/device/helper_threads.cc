@@ -82,7 +82,7 @@ Status HelperThreads::hand_over(const std::shared_ptr<Task> &task) {
   return {};
 }
 
-Result<std::optional<Status>> HelperThreads::run(Job job, Clock::time_point deadline) {
+Result<std::optional<Status>> HelperThreads::run(Job job, Clock::time_point deadline, DeviceHealth *health) {
   auto task = std::make_shared<Task>();
   task->job = std::move(job);
   TRY(hand_over(task));
@@ -91,6 +91,13 @@ Result<std::optional<Status>> HelperThreads::run(Job job, Clock::time_point dead
   // For the device; bounded by the deadline.
   while (task->stage != Task::Stage::ended) {
     if (task->ended.wait_until(state.mutex, deadline) || task->stage == Task::Stage::ended) continue;
+    if (health != nullptr) {
+      lock.unlock();
+      const std::optional<Clock::time_point> longer = health->wait_on();
+      lock.lock();
+      if (longer) deadline = *longer;
+      if (longer || task->stage == Task::Stage::ended) continue;
+    }
     if (task->begun) ++state.late;
     task->stage = Task::Stage::given_up;
     return std::optional<Status>{};
@@ -105,7 +112,14 @@ bool HelperThreads::start(Job job) {
   return hand_over(task).has_value();
 }
 
+namespace {
+thread_local bool this_is_one = false;
+}
+
+bool HelperThreads::is_this_one() { return this_is_one; }
+
 void HelperThreads::work(const std::shared_ptr<State> &shared) {
+  this_is_one = true;
   State &state = *shared;
   MutexLock lock(state.mutex);
   for (;;) {

@@ -6,6 +6,7 @@
 
 #include "base/mutex.h"
 #include "base/result.h"
+#include "device/device_health.h"
 
 #include <chrono>
 #include <functional>
@@ -27,10 +28,13 @@ public:
   HelperThreads &operator=(const HelperThreads &) = delete;
 
   // The job's status; nothing when the deadline came first. A job that had not begun by then never does. ENOMEM, EAGAIN when
-  // there is no thread and none can be made.
-  Result<std::optional<Status>> run(Job job, Clock::time_point deadline);
+  // there is no thread and none can be made. With `health`, that is asked at the deadline whether to wait on.
+  Result<std::optional<Status>> run(Job job, Clock::time_point deadline, DeviceHealth *health = nullptr);
   // Runs it some time, for nobody. False when there is no thread for it.
   bool start(Job job);
+
+  // The calling thread is a helper, of whatever pool: it may get stuck.
+  static bool is_this_one();
 
   // Jobs that were given up and are still running.
   std::size_t late() const;

@@ -1,6 +1,7 @@
 #include "device/host_file.h"
 
 #include "base/units.h"
+#include "device/helper_threads.h"
 
 #include <algorithm>
 #include <array>
@@ -54,24 +55,22 @@ void GatherCursor::copy(std::span<std::byte> out) {
   }
 }
 
-bool HostFile::keep_deadline(std::chrono::milliseconds patience) {
+bool HostFile::keep_deadlines(const std::shared_ptr<DeviceHealth> &health) {
   struct stat info {};
   struct statfs system {};
   if (::fstat(fd_.get(), &info) != 0 || ::fstatfs(fd_.get(), &system) != 0) return false;
-  if (!S_ISBLK(info.st_mode)) {
-    // A file in memory has no device that could fail to answer.
-    if (system.f_type == TMPFS_MAGIC || system.f_type == RAMFS_MAGIC) return true;
-    // A ring helps only where starting a request does not block. FUSE says so and blocks; these are believed to keep it (docs/device.md).
-    if (system.f_type != EXT4_SUPER_MAGIC && system.f_type != XFS_SUPER_MAGIC) return false;
-  }
+  // A ring helps only where starting a request does not block. FUSE says so and blocks (docs/device.md).
+  if (!S_ISBLK(info.st_mode) && system.f_type != EXT4_SUPER_MAGIC && system.f_type != XFS_SUPER_MAGIC) return false;
   if (!RequestRing::of_this_thread()) return false;
-  patience_ = patience;
+  health_ = health;
   return true;
 }
 
+bool HostFile::timed() const { return health_ && !HelperThreads::is_this_one(); }
+
 // Through the request's own memory: what comes late finds its caller gone.
-Result<std::size_t> HostFile::read_some(std::uint64_t position, std::span<std::byte> data, RequestRing::Clock::time_point deadline) const {
-  if (patience_.count() == 0) {
+Result<std::size_t> HostFile::read_some(std::uint64_t position, std::span<std::byte> data, DeviceHealth::Deadline deadline) const {
+  if (!timed()) {
     const ssize_t got = ::pread(fd_.get(), data.data(), data.size(), static_cast<off_t>(position));
     if (got < 0) return fail(Error::system(errno, "device: read"));
     return static_cast<std::size_t>(got);
@@ -85,7 +84,7 @@ Result<std::size_t> HostFile::read_some(std::uint64_t position, std::span<std::b
 }
 
 Status HostFile::read(std::uint64_t position, std::span<std::byte> data) const {
-  const auto deadline = RequestRing::Clock::now() + patience_;
+  const DeviceHealth::Deadline deadline = timed() ? health_->deadline() : DeviceHealth::Deadline::max();
   while (!data.empty()) {
     const Result<std::size_t> got = read_some(position, data, deadline);
     if (!got) {
@@ -101,8 +100,8 @@ Status HostFile::read(std::uint64_t position, std::span<std::byte> data) const {
 }
 
 Result<std::size_t> HostFile::write_some(std::uint64_t position, GatherCursor from, std::uint64_t length,
-                                         RequestRing::Clock::time_point deadline) const {
-  if (patience_.count() == 0) {
+                                         DeviceHealth::Deadline deadline) const {
+  if (!timed()) {
     std::array<iovec, 256> window;
     const std::size_t count = from.peek(window);
     assert(count > 0);
@@ -114,11 +113,11 @@ Result<std::size_t> HostFile::write_some(std::uint64_t position, GatherCursor fr
   RequestRing *ring = TRY(RequestRing::of_this_thread());
   const std::shared_ptr<RequestMemory> memory = TRY(RequestMemory::of_this_thread(piece));
   from.copy(memory->first(piece));
-  return ring->write(fd_.get(), position, memory, piece, deadline);
+  return ring->write(fd_.get(), position, memory, piece, deadline, *health_);
 }
 
 Status HostFile::write(std::uint64_t position, GatherCursor from, std::uint64_t length) const {
-  const auto deadline = RequestRing::Clock::now() + patience_;
+  const DeviceHealth::Deadline deadline = timed() ? health_->deadline() : DeviceHealth::Deadline::max();
   while (length > 0) {
     const Result<std::size_t> put = write_some(position, from, length, deadline);
     if (!put) {
@@ -136,10 +135,10 @@ Status HostFile::write(std::uint64_t position, GatherCursor from, std::uint64_t 
 }
 
 Status HostFile::sync() const {
-  if (patience_.count() != 0) {
+  if (timed()) {
     RequestRing *ring = TRY(RequestRing::of_this_thread());
-    for (const auto deadline = RequestRing::Clock::now() + patience_;;) {
-      Status done = ring->sync(fd_.get(), deadline);
+    for (const DeviceHealth::Deadline deadline = timed() ? health_->deadline() : DeviceHealth::Deadline::max();;) {
+      Status done = ring->sync(fd_.get(), deadline, *health_);
       if (done || !done.error().is(EINTR)) return done;
     }
   }

@@ -3,6 +3,7 @@
 #include "device/deadline_device.h"
 
 #include <algorithm>
+#include <atomic>
 #include <liburing.h>
 
 namespace outboard::device {
@@ -22,10 +23,12 @@ struct RequestRing::InFlight {
 
 Result<RequestRing *> RequestRing::of_this_thread() {
   // The kernel still writes into the memory of what is under way: then ring and memory stay.
+  static std::atomic<RequestRing *> left;
   struct LeaveWhenLate {
     void operator()(RequestRing *ring) const {
       ring->take_completions();
       if (ring->late_ == 0) delete ring;
+      else ring->left_before_ = left.exchange(ring);
     }
   };
   thread_local std::unique_ptr<RequestRing, LeaveWhenLate> ring;
@@ -78,9 +81,9 @@ Result<io_uring_sqe *> RequestRing::entry() {
   return entry;
 }
 
-Result<int> RequestRing::run(std::unique_ptr<InFlight> request, io_uring_sqe *entry, Clock::time_point deadline) {
+Result<int> RequestRing::run(std::unique_ptr<InFlight> request, io_uring_sqe *entry, Deadline deadline, DeviceHealth *health) {
   ::io_uring_sqe_set_data(entry, request.get());
-  for (;;) {
+  for (bool last = false;;) {
     const auto left = std::chrono::duration_cast<std::chrono::nanoseconds>(deadline - Clock::now());
     const auto wait = std::max(left, std::chrono::nanoseconds(1));
     __kernel_timespec time{.tv_sec = wait.count() / 1'000'000'000, .tv_nsec = wait.count() % 1'000'000'000};
@@ -89,8 +92,13 @@ Result<int> RequestRing::run(std::unique_ptr<InFlight> request, io_uring_sqe *en
     const int waited = ::io_uring_submit_and_wait_timeout(ring_.get(), &completion, 1, &time, nullptr);
     take_completions();
     if (request->ended) return request->result;
-    if (left.count() <= 0) break;
+    if (last) break;
     if (waited < 0 && waited != -EINTR && waited != -ETIME && waited != -EAGAIN && waited != -EBUSY) break;
+    if (Clock::now() < deadline) continue;
+    // It may be answered while the question takes its time: one look more.
+    const std::optional<Deadline> longer = health != nullptr ? health->wait_on() : std::nullopt;
+    if (longer) deadline = *longer;
+    else last = true;
   }
   // What the kernel has not taken, it takes with a later request: it must be nothing by then.
   if (::io_uring_sq_ready(ring_.get()) != 0) {
@@ -104,31 +112,31 @@ Result<int> RequestRing::run(std::unique_ptr<InFlight> request, io_uring_sqe *en
 }
 
 Result<std::size_t> RequestRing::read(int fd, std::uint64_t position, const std::shared_ptr<RequestMemory> &memory, std::size_t length,
-                                      Clock::time_point deadline) {
+                                      Deadline deadline) {
   io_uring_sqe *sqe = TRY(entry());
   ::io_uring_prep_read(sqe, fd, memory->first(length).data(), static_cast<unsigned>(length), position);
   auto request = std::make_unique<InFlight>();
   request->memory = memory;
-  const int got = TRY(run(std::move(request), sqe, deadline));
+  const int got = TRY(run(std::move(request), sqe, deadline, nullptr));
   if (got < 0) return fail(Error::system(-got, "device: read"));
   return static_cast<std::size_t>(got);
 }
 
 Result<std::size_t> RequestRing::write(int fd, std::uint64_t position, const std::shared_ptr<RequestMemory> &memory,
-                                       std::size_t length, Clock::time_point deadline) {
+                                       std::size_t length, Deadline deadline, DeviceHealth &health) {
   io_uring_sqe *sqe = TRY(entry());
   ::io_uring_prep_write(sqe, fd, memory->first(length).data(), static_cast<unsigned>(length), position);
   auto request = std::make_unique<InFlight>();
   request->memory = memory;
-  const int put = TRY(run(std::move(request), sqe, deadline));
+  const int put = TRY(run(std::move(request), sqe, deadline, &health));
   if (put < 0) return fail(Error::system(-put, "device: write"));
   return static_cast<std::size_t>(put);
 }
 
-Status RequestRing::sync(int fd, Clock::time_point deadline) {
+Status RequestRing::sync(int fd, Deadline deadline, DeviceHealth &health) {
   io_uring_sqe *sqe = TRY(entry());
   ::io_uring_prep_fsync(sqe, fd, IORING_FSYNC_DATASYNC);
-  const int done = TRY(run(std::make_unique<InFlight>(), sqe, deadline));
+  const int done = TRY(run(std::make_unique<InFlight>(), sqe, deadline, &health));
   if (done < 0) return fail(Error::system(-done, "device: flush"));
   return {};
 }

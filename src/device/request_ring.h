@@ -6,9 +6,9 @@
 #pragma once
 
 #include "base/result.h"
+#include "device/device_health.h"
 #include "device/request_memory.h"
 
-#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -20,7 +20,8 @@ namespace outboard::device {
 
 class RequestRing {
 public:
-  using Clock = std::chrono::steady_clock;
+  using Clock = DeviceHealth::Clock;
+  using Deadline = DeviceHealth::Deadline;
 
   // ENOSYS, EPERM, EMFILE, ENOMEM: the host gives no ring.
   static Result<RequestRing *> of_this_thread();
@@ -28,22 +29,27 @@ public:
   RequestRing(const RequestRing &) = delete;
   RequestRing &operator=(const RequestRing &) = delete;
 
-  // Bytes transferred, as pread and pwrite; fewer than asked is possible. no_answer() at the deadline.
+  // Bytes transferred, as pread and pwrite; fewer than asked is possible. no_answer() at the deadline; of changes
+  // `health` is asked then whether to wait on.
   Result<std::size_t> read(int fd, std::uint64_t position, const std::shared_ptr<RequestMemory> &memory, std::size_t length,
-                           Clock::time_point deadline);
+                           Deadline deadline);
   Result<std::size_t> write(int fd, std::uint64_t position, const std::shared_ptr<RequestMemory> &memory, std::size_t length,
-                            Clock::time_point deadline);
-  Status sync(int fd, Clock::time_point deadline);  // fdatasync
+                            Deadline deadline, DeviceHealth &health);
+  Status sync(int fd, Deadline deadline, DeviceHealth &health);  // fdatasync
+
+  // Requests given up whose completion has not been seen yet.
+  std::size_t late() const { return late_; }
 
 private:
   struct InFlight;
   RequestRing() = default;
   Status open();
-  Result<int> run(std::unique_ptr<InFlight> request, io_uring_sqe *entry, Clock::time_point deadline);
+  Result<int> run(std::unique_ptr<InFlight> request, io_uring_sqe *entry, Deadline deadline, DeviceHealth *health);
   Result<io_uring_sqe *> entry();
   void take_completions();
 
   std::unique_ptr<io_uring> ring_;
+  RequestRing *left_before_ = nullptr;  // the rings that their threads left behind, as a list
   std::size_t late_ = 0;  // given up and not completed; each owns itself until then
 };
 

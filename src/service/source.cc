@@ -22,13 +22,13 @@ constexpr std::size_t kSuperblockSize = 1024;
 Failure because(const std::string &path, const Error &error) { return {kExitMount, fmt::format("{}: {}", path, error.message())}; }
 
 Outcome<std::unique_ptr<device::FileDevice>> open_device(const std::string &path, const MountOptions &options, bool read_only,
-                                                         device::ClaimMode mode) {
+                                                         device::ClaimMode mode, const std::shared_ptr<device::DeviceHealth> &health) {
   const device::OpenOptions open_options{.read_only = read_only,
                                          .offset = options.offset,
                                          .size_limit = options.size_limit,
                                          .direct_io = options.direct_io,
                                          .claim = false,
-                                         .io_timeout = options.io_timeout};
+                                         .health = health};
   if (mode == device::ClaimMode::none) {
     auto opened = device::FileDevice::open(path, open_options);
     if (!opened) return std::unexpected(because(path, opened.error()));
@@ -48,9 +48,15 @@ Outcome<std::unique_ptr<device::FileDevice>> open_device(const std::string &path
   return std::move(*opened);
 }
 
-std::unique_ptr<device::DeadlineDevice> with_deadlines(const std::shared_ptr<device::FileDevice> &file, const MountOptions &options) {
+std::shared_ptr<device::DeviceHealth> health_of_a_device(const MountOptions &options) {
   if (options.io_timeout.count() == 0) return nullptr;
-  return std::make_unique<device::DeadlineDevice>(file, device::DeadlineOptions{.patience = options.io_timeout});
+  return std::make_shared<device::DeviceHealth>(options.io_timeout, device::DeadlineOptions{}.grace);
+}
+
+std::unique_ptr<device::DeadlineDevice> with_deadlines(const std::shared_ptr<device::FileDevice> &file,
+                                                       const std::shared_ptr<device::DeviceHealth> &health) {
+  if (!health || file->in_memory()) return nullptr;
+  return std::make_unique<device::DeadlineDevice>(file, device::DeadlineOptions{}, health);
 }
 
 // One line on what the thing is, when it is not ext4.
@@ -82,29 +88,31 @@ Outcome<Source> open_source(const std::string &path, const MountOptions &options
   if (::stat(resolved, &s) != 0) return failure(kExitMount, fmt::format("{}: {}", path, std::strerror(errno)));
   source.is_block_device = S_ISBLK(s.st_mode);
   const bool read_only = options.volume.volume.read_only;
+  const auto health = health_of_a_device(options);
   auto file = open_device(path, options, read_only,
-                          kernel_claims ? device::ClaimMode::test_then_share : device::ClaimMode::exclusive);
+                          kernel_claims ? device::ClaimMode::test_then_share : device::ClaimMode::exclusive, health);
   if (!file) return std::unexpected(file.error());
   source.file = std::move(*file);
-  source.timed = with_deadlines(source.file, options);
+  source.timed = with_deadlines(source.file, health);
   if (!options.journal_path.empty()) {
     MountOptions journal_options;
     journal_options.direct_io = options.direct_io;
-    journal_options.io_timeout = options.io_timeout;
-    auto journal = open_device(options.journal_path, journal_options, read_only, device::ClaimMode::exclusive);
+    const auto journal_health = health_of_a_device(options);
+    auto journal = open_device(options.journal_path, journal_options, read_only, device::ClaimMode::exclusive, journal_health);
     if (!journal) return std::unexpected(journal.error());
     source.journal_file = std::move(*journal);
-    source.timed_journal = with_deadlines(source.journal_file, options);
+    source.timed_journal = with_deadlines(source.journal_file, journal_health);
   }
   if (overlay) source.overlay = std::make_unique<device::OverlayDevice>(source.device());
   return source;
 }
 
 Outcome<format::Superblock> read_superblock(const std::string &path, const MountOptions &options) {
-  auto opened = open_device(path, options, true, device::ClaimMode::none);
+  const auto health = health_of_a_device(options);
+  auto opened = open_device(path, options, true, device::ClaimMode::none, health);
   if (!opened) return std::unexpected(opened.error());
   const std::shared_ptr<device::FileDevice> device = std::move(*opened);
-  const auto timed = with_deadlines(device, options);
+  const auto timed = with_deadlines(device, health);
   return parse(path, timed ? static_cast<device::BlockDevice &>(*timed) : *device);
 }
 

@@ -100,12 +100,14 @@ TEST_P(UnansweredTest, AReadFailsWithEioAndTheVolumeGoesOn) {
 TEST_P(UnansweredTest, AWriteFailsItsFsyncAndNothingIsChangedFromThenOn) {
   const NodeId node = create("doomed", std::string(100'000, 'd'));
   faulty_->hold(Op::write);
+  faulty_->hold(Op::read);
   // All who wait, each for another reason.
   auto other = std::async(std::launch::async, [&] { return volume_->sync(node, true).has_value(); });
   auto all = std::async(std::launch::async, [&] { return volume_->sync_all().has_value(); });
   EXPECT_FALSE(volume_->sync(node, false).has_value());
   EXPECT_FALSE(other.get());
   EXPECT_FALSE(all.get());
+  faulty_->release(Op::read);
   expect_no_more_changes();
   expect_unmounts_and_the_disk_holds_the_promise();
 }
@@ -113,9 +115,39 @@ TEST_P(UnansweredTest, AWriteFailsItsFsyncAndNothingIsChangedFromThenOn) {
 TEST_P(UnansweredTest, AFlushFailsItsFsyncAndNothingIsChangedFromThenOn) {
   const NodeId node = create("doomed", "waits for a flush");
   faulty_->hold(Op::flush);
+  faulty_->hold(Op::read);
   EXPECT_ERROR(volume_->sync(node, false), EIO);
+  faulty_->release(Op::read);
   expect_no_more_changes();
   expect_unmounts_and_the_disk_holds_the_promise();
+}
+
+TEST_P(UnansweredTest, AFrozenDeviceHoldsWritersUpServesReadersAndLosesNothing) {
+  const NodeId other = create("other", "read meanwhile");
+  ASSERT_OK(volume_->sync(other, false));
+  const NodeId node = create("held up", std::string(100'000, 'h'));
+  faulty_->hold(Op::write);
+  faulty_->hold(Op::flush);
+  const std::uint64_t before = faulty_->requests(Op::read);
+  auto waiting = std::async(std::launch::async, [&] { return volume_->sync(node, false).has_value(); });
+  while (faulty_->requests(Op::read) < before + 3) std::this_thread::sleep_for(1ms);  // over its deadline, and over again
+  std::array<std::byte, 14> buffer{};
+  EXPECT_OK(volume_->read(other, 0, buffer));
+  EXPECT_EQ(buffer[0], std::byte{'r'});
+  EXPECT_EQ(waiting.wait_for(0s), std::future_status::timeout);
+  faulty_->release_all();
+  EXPECT_TRUE(waiting.get());
+  EXPECT_FALSE(volume_->volume().read_only());
+  create("after", "still writable");
+  ASSERT_OK(volume_->unmount());
+  volume_.reset();
+  timed_.reset();
+  ASSIGN_OK(auto next, MountedVolume::open(*memory_, {}));
+  for (const char *name : {"held up", "after"}) EXPECT_OK(next->lookup(kRootNode, name));
+  ASSERT_OK(next->unmount());
+  next.reset();
+  const auto report = outboard::testing::fsck(*memory_);
+  EXPECT_TRUE(report.clean) << report.text;
 }
 
 TEST_P(UnansweredTest, UnmountingReturnsWhenNothingIsAnsweredAtAll) {
