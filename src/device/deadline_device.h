@@ -26,7 +26,7 @@ bool is_no_answer(const Error &error);
 
 struct DeadlineOptions {
   std::chrono::milliseconds patience{30000};
-  std::chrono::milliseconds grace{1000};  // for the probe; not more than `patience`
+  std::chrono::milliseconds grace{1000};  // for a sign of life
   unsigned threads = 64;                  // helpers at most, for reads and for changes each
 };
 

@@ -190,7 +190,7 @@ TEST_F(DeadlineDeviceTest, AnUnansweredChangeShutsTheGateForGood) {
 }
 
 TEST_F(DeadlineDeviceTest, ChangesOfAFrozenDeviceWaitAndReadsAreServed) {
-  DeadlineDevice device(faulty_, {.patience = 50ms, .grace = 10s});
+  DeadlineDevice device(faulty_, {.patience = 50ms, .grace = 1min});
   GatedDevice gate(device);
   faulty_->hold(Op::write);
   faulty_->hold(Op::flush);
@@ -213,7 +213,7 @@ TEST_F(DeadlineDeviceTest, ChangesOfAFrozenDeviceWaitAndReadsAreServed) {
 }
 
 TEST_F(DeadlineDeviceTest, ReadsOfAFrozenDeviceHaveThreadsHoweverManyChangesAreHeldUp) {
-  DeadlineDevice device(faulty_, {.patience = 50ms, .grace = 10s, .threads = 2});
+  DeadlineDevice device(faulty_, {.patience = 50ms, .grace = 1min, .threads = 2});
   faulty_->hold(Op::write);
   std::vector<std::thread> writers;
   for (int i = 0; i < 6; ++i)
@@ -226,15 +226,16 @@ TEST_F(DeadlineDeviceTest, ReadsOfAFrozenDeviceHaveThreadsHoweverManyChangesAreH
 }
 
 TEST_F(DeadlineDeviceTest, ChangesOfAFrozenDeviceThatStopsAnsweringReadsFail) {
+  DeadlineDevice device(faulty_, {.patience = 50ms, .grace = 1500ms});
   faulty_->hold(Op::write);
-  auto write = std::async(std::launch::async, [&] { return device_.write(0, filled(1)); });
-  while (faulty_->requests(Op::read) < 2) std::this_thread::sleep_for(1ms);
+  auto write = std::async(std::launch::async, [&] { return device.write(0, filled(1)); });
+  while (faulty_->requests(Op::read) < 2 && write.wait_for(1ms) == std::future_status::timeout) continue;
   faulty_->hold(Op::read);
   const Status ended = write.get();
   ASSERT_ERROR(ended, EIO);
   EXPECT_TRUE(is_no_answer(ended.error()));
-  EXPECT_TRUE(device_.silent());
-  let_everything_end();
+  EXPECT_TRUE(device.silent());
+  faulty_->release_all();
 }
 
 TEST_F(DeadlineDeviceTest, AnUnansweredReadLeavesTheGateOpen) {

@@ -2,12 +2,10 @@
 
 #include "base/log.h"
 
-#include <algorithm>
-
 namespace outboard::device {
 
 DeviceHealth::DeviceHealth(std::chrono::milliseconds patience, std::chrono::milliseconds grace)
-    : patience_(patience), grace_(std::min(patience, grace)) {}
+    : patience_(patience), grace_(grace) {}
 
 void DeviceHealth::fell_silent() {
   MutexLock lock(mutex_);
@@ -57,8 +55,9 @@ std::optional<DeviceHealth::Deadline> DeviceHealth::wait_on() {
   probe();
   {
     MutexLock lock(mutex_);
-    const Deadline end = Clock::now() + grace_;
-    // For the probe's answer; bounded by the grace.
+    // Longer than usual: to take a frozen device for a stuck one loses what has been written.
+    const Deadline end = Clock::now() + 2 * grace_;
+    // For the probe's answer; bounded.
     while (signs_ == before && Clock::now() < end) heard_.wait_until(mutex_, end);
     if (signs_ == before) return std::nullopt;
   }

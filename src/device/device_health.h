@@ -23,7 +23,7 @@ public:
   using Clock = std::chrono::steady_clock;
   using Deadline = Clock::time_point;
 
-  // `grace`: how long a sign of life may take; not more than `patience` is given.
+  // `grace`: how long a sign of life may take.
   DeviceHealth(std::chrono::milliseconds patience, std::chrono::milliseconds grace);
 
   std::chrono::milliseconds patience() const { return patience_; }
@@ -39,7 +39,7 @@ public:
   // Of a silent device: whether it is heard within the grace since it fell silent. Asks for a sign of life.
   bool is_heard() EXCLUDES(mutex_);
 
-  // A change has not been answered by its deadline. Its new deadline when the device is frozen; nothing when it is stuck. Takes up to the grace.
+  // A change has not been answered by its deadline. Its new deadline when the device is frozen; nothing when it is stuck. Takes up to twice the grace.
   std::optional<Deadline> wait_on() EXCLUDES(mutex_);
   void change_answered() { thaw_if(frozen_.load(std::memory_order_relaxed)); }
 

@@ -1,6 +1,7 @@
 // A real mount over a device that stops answering. Every client is back within the deadline and 5 s, none is left in
 // uninterruptible sleep, unmounting works, and so does killing the server; the image holds what had been promised.
 #include "base/unique_fd.h"
+#include "device/loop.h"
 #include "support/mounts.h"
 #include "support/sticky_file.h"
 #include "testing/expect.h"
@@ -89,7 +90,15 @@ private:
   int status_ = 0;
 };
 
-class StuckDevice : public ::testing::TestWithParam<bool> {  // plain
+// What gets stuck: a file (asked by helper threads), a loop device over that file, or a file in the kernel's ext4 on such a loop
+// device (both asked by rings).
+enum class On : std::uint8_t { file, block_device, ext4 };
+struct Kind {
+  On on;
+  bool plain;
+};
+
+class StuckDevice : public ::testing::TestWithParam<Kind> {
 protected:
   void SetUp() override {
     if (std::string why = why_no_mounts(); !why.empty()) GTEST_SKIP() << why;
@@ -97,11 +106,10 @@ protected:
       if (!testing::have_program(program)) GTEST_SKIP() << "no " << program;
     ASSERT_OK(testing::make_image(image_, std::uint64_t{96} << 20));
     ASSERT_NO_FATAL_FAILURE(fill());
-    sticky_ = std::make_unique<StickyFile>(image_, work_.file("sticky"));
-    ASSERT_TRUE(sticky_->served());
+    ASSERT_NO_FATAL_FAILURE(put_it_on_something_sticky());
     std::vector<std::string> options = {fmt::format("io_timeout={}", kDeadline.count())};
-    if (GetParam()) options.push_back("plain");
-    mount_ = std::make_unique<OutboardMount>(sticky_->path(), work_.file("mnt"), options);
+    if (GetParam().plain) options.push_back("plain");
+    mount_ = std::make_unique<OutboardMount>(source_, work_.file("mnt"), options);
     ASSERT_TRUE(mount_->mounted());
   }
   void TearDown() override {
@@ -109,6 +117,37 @@ protected:
     if (sticky_) sticky_->die();
     if (mount_ && mount_->mounted()) mount_->kill();
     mount_.reset();
+    take_the_device_away();
+  }
+  void put_it_on_something_sticky() {
+    const bool on_ext4 = GetParam().on == On::ext4;
+    const std::string host = work_.file("host.img");
+    if (on_ext4) {
+      ASSERT_OK(testing::make_image(host, std::uint64_t{192} << 20));
+    }
+    sticky_ = std::make_unique<StickyFile>(on_ext4 ? host : image_, work_.file("sticky"));
+    ASSERT_TRUE(sticky_->served());
+    source_ = sticky_->path();
+    if (GetParam().on == On::file) return;
+    const UniqueFd backing(::open(source_.c_str(), O_RDWR | O_CLOEXEC));
+    ASSIGN_OK(loop_, device::LoopDevice::attach(backing.get(), {}));
+    source_ = loop_->path();
+    if (!on_ext4) return;
+    host_ = work_.file("host");
+    ASSERT_EQ(::mkdir(host_.c_str(), 0755), 0);
+    ASSERT_EQ(::mount(source_.c_str(), host_.c_str(), "ext4", 0, nullptr), 0) << strerrorname_np(errno);
+    host_mounted_ = true;
+    source_ = host_ + "/disk.img";
+    const auto copied = run_command({"cp", image_, source_});
+    ASSERT_OK(copied);
+    ASSERT_EQ(copied->exit, 0) << copied->err;
+    const UniqueFd copy(::open(source_.c_str(), O_RDWR | O_CLOEXEC));
+    ASSERT_EQ(::fsync(copy.get()), 0);
+    image_ = source_;
+  }
+  void take_the_device_away() {
+    if (std::exchange(host_mounted_, false) && ::umount(host_.c_str()) != 0) ::umount2(host_.c_str(), MNT_DETACH);
+    loop_.reset();
     sticky_.reset();
   }
   // Much that no cache of the next mount holds: a repository, directories, a large file.
@@ -154,7 +193,7 @@ protected:
     sticky_->stick(Stuck::nothing);
     EXPECT_TRUE(mount_->wait_for_end());
     mount_.reset();
-    sticky_.reset();
+    if (!host_mounted_) take_the_device_away();
     OutboardMount again(image_, work_.file("again"));
     ASSERT_TRUE(again.mounted());
     EXPECT_EQ(testing::read_file(again.path() + "/other").value_or(""), std::string(1 << 20, 'o'));
@@ -164,8 +203,12 @@ protected:
   std::string at(const std::string &name) const { return mount_->path() + "/" + name; }
 
   testing::TemporaryDirectory work_;
-  const std::string image_ = work_.file("disk.img");
+  std::string image_ = work_.file("disk.img");
   std::unique_ptr<StickyFile> sticky_;
+  std::optional<device::LoopDevice> loop_;
+  std::string host_;  // where the kernel's ext4 is mounted
+  bool host_mounted_ = false;
+  std::string source_;
   std::unique_ptr<OutboardMount> mount_;
 };
 
@@ -229,8 +272,12 @@ TEST_P(StuckDevice, ClientsOfAServerThatIsKilledReturn) {
   ::umount2(mount_->path().c_str(), MNT_DETACH);
 }
 
-INSTANTIATE_TEST_SUITE_P(Kinds, StuckDevice, ::testing::Values(false, true),
-                         [](const auto &param) { return param.param ? "Plain" : "Fuseblk"; });
+std::string name_of(const ::testing::TestParamInfo<Kind> &info) {
+  static constexpr const char *kNames[] = {"File", "BlockDevice", "Ext4File"};
+  return std::string(kNames[static_cast<std::size_t>(info.param.on)]) + (info.param.plain ? "Plain" : "Fuseblk");
+}
+constexpr Kind kKinds[] = {{On::file, false}, {On::file, true}, {On::block_device, false}, {On::ext4, false}};
+INSTANTIATE_TEST_SUITE_P(Kinds, StuckDevice, ::testing::ValuesIn(kKinds), name_of);
 
 }  // namespace
 }  // namespace outboard::tests
