@@ -30,7 +30,15 @@ class DeadlineDeviceTest : public ::testing::Test {
 protected:
   MemoryDevice memory_{8 << 20};
   std::shared_ptr<FaultyDevice> faulty_ = std::make_shared<FaultyDevice>(memory_);
-  DeadlineDevice device_{faulty_, {.patience = 100ms, .grace = 100ms, .threads = 8}};
+  std::optional<DeadlineDevice> made_{std::in_place, faulty_, DeadlineOptions{.patience = 100ms, .grace = 100ms, .threads = 8}};
+  DeadlineDevice &device_ = *made_;
+
+  // Requests and probes may outlive their device, but not the memory.
+  void TearDown() override {
+    faulty_->release_all();
+    made_.reset();
+    while (faulty_.use_count() > 1) std::this_thread::sleep_for(1ms);
+  }
 
   // Until nothing is under way below any more.
   void let_everything_end() {

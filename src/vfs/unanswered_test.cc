@@ -32,7 +32,11 @@ protected:
     ASSERT_OK(volume_->sync(kept_, false));
   }
   void TearDown() override {
-    if (faulty_) faulty_->release_all();
+    if (!faulty_) return;
+    faulty_->release_all();
+    volume_.reset();
+    timed_.reset();
+    while (faulty_.use_count() > 1) std::this_thread::sleep_for(1ms);  // requests that were given up use memory_
   }
   NodeId create(const std::string &name, std::string_view text) {
     Result<Entry> made = volume_->make_node(kRootNode, name, S_IFREG | 0644, 0, {});
