@@ -27,7 +27,7 @@ Result<RequestRing *> RequestRing::of_this_thread() {
   struct LeaveWhenLate {
     void operator()(RequestRing *ring) const {
       ring->take_completions();
-      if (ring->late_ == 0) delete ring;
+      if (ring->late_.empty()) delete ring;
       else ring->left_before_ = left.exchange(ring);
     }
   };
@@ -69,9 +69,7 @@ void RequestRing::take_completions() {
     request->result = completion->res;
     request->ended = true;
     ::io_uring_cqe_seen(ring_.get(), completion);
-    if (!request->given_up) continue;
-    --late_;
-    delete request;
+    if (request->given_up) std::erase_if(late_, [request](const auto &late) { return late.get() == request; });
   }
 }
 
@@ -106,8 +104,7 @@ Result<int> RequestRing::run(std::unique_ptr<InFlight> request, io_uring_sqe *en
     ::io_uring_sqe_set_data(entry, request.get());
   }
   request->given_up = true;
-  ++late_;
-  static_cast<void>(request.release());  // take_completions() deletes it
+  late_.push_back(std::move(request));
   return fail(no_answer());
 }
 

@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <vector>
 
 struct io_uring;
 struct io_uring_sqe;
@@ -38,7 +39,7 @@ public:
   Status sync(int fd, Deadline deadline, DeviceHealth &health);  // fdatasync
 
   // Requests given up whose completion has not been seen yet.
-  std::size_t late() const { return late_; }
+  std::size_t late() const { return late_.size(); }
 
 private:
   struct InFlight;
@@ -50,7 +51,7 @@ private:
 
   std::unique_ptr<io_uring> ring_;
   RequestRing *left_before_ = nullptr;  // the rings that their threads left behind, as a list
-  std::size_t late_ = 0;  // given up and not completed; each owns itself until then
+  std::vector<std::unique_ptr<InFlight>> late_;  // given up and not completed
 };
 
 }  // namespace outboard::device
