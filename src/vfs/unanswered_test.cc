@@ -23,7 +23,7 @@ protected:
     ASSERT_OK(outboard::testing::make_image(path, std::uint64_t{32} << 20));
     ASSIGN_OK(memory_, device::MemoryDevice::from_file(path));
     faulty_ = std::make_shared<FaultyDevice>(*memory_);
-    timed_ = std::make_unique<device::DeadlineDevice>(faulty_, device::DeadlineOptions{.patience = 300ms, .grace = grace_});
+    timed_ = std::make_unique<device::DeadlineDevice>(faulty_, device::DeadlineOptions{.patience = 1s, .grace = grace_});
     MountedVolumeOptions options;
     options.volume.errors = GetParam();
     options.volume.commit_interval = 1h;

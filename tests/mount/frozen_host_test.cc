@@ -82,7 +82,7 @@ TEST_P(FrozenHost, WritersWaitBeyondTheDeadlineReadersAreServedAndNothingIsLost)
     ASSERT_OK(testing::write_file(mount.path() + "/big", big));
     ASSERT_EQ(mount.unmount(), "");
   }
-  std::vector<std::string> options = {"io_timeout=1"};
+  std::vector<std::string> options = {"io_timeout=2"};
   if (GetParam()) options.push_back("buffered");
   OutboardMount mount(image, work.file("mnt"), options);
   ASSERT_TRUE(mount.mounted());
@@ -96,7 +96,7 @@ TEST_P(FrozenHost, WritersWaitBeyondTheDeadlineReadersAreServedAndNothingIsLost)
   });
   while (mount.log().find("frozen") == std::string::npos && Clock::now() < begin + 40s) std::this_thread::sleep_for(10ms);
   EXPECT_EQ(testing::read_file(mount.path() + "/big").value_or(""), big);  // from the device: this mount has not read it before
-  std::this_thread::sleep_until(begin + 5s);
+  std::this_thread::sleep_until(begin + 6s);
   EXPECT_EQ(writer.wait_for(0s), std::future_status::timeout) << mount.log();
   EXPECT_EQ(maker.wait_for(0s), std::future_status::timeout) << mount.log();
   EXPECT_NE(mount.log().find("frozen"), std::string::npos) << "no change was over its deadline: nothing was tested";

@@ -115,7 +115,7 @@ std::string OutboardMount::unmount() {
   return complaint.empty() ? "" : complaint + "\n" + log();
 }
 
-bool OutboardMount::wait_for_end() {
+std::string OutboardMount::wait_for_end() {
   mounted_ = false;
   return reap(std::exchange(server_, -1));
 }
