@@ -1,6 +1,7 @@
 #include "device/block_device.h"
 
 #include <algorithm>
+#include <array>
 #include <optional>
 #include <vector>
 
@@ -23,6 +24,11 @@ Status BlockDevice::zero(std::uint64_t offset, std::uint64_t length) {
     length -= piece;
   }
   return {};
+}
+
+Status BlockDevice::sign_of_life() {
+  std::array<std::byte, 4096> memory;
+  return read(0, std::span(memory).first(std::min<std::uint64_t>(memory.size(), properties().size)));
 }
 
 Status BlockDevice::run(std::span<Request> batch) {

@@ -30,6 +30,7 @@ struct Properties {
   std::uint32_t alignment = 1;   // offset, length and memory alignment that avoids a bounce copy (a power of two)
   bool read_only = false;
   bool discards = false;         // discard() does something
+  bool keeps_deadline = false;   // read, write and flush end within a time of their own (deadline_device.h)
 };
 
 class BlockDevice {
@@ -51,6 +52,9 @@ public:
   virtual Status discard(std::uint64_t offset, std::uint64_t length) = 0;
   // The range reads as zeros afterwards. The default writes zeros.
   virtual Status zero(std::uint64_t offset, std::uint64_t length);
+  // Reads a little of what no cache of the host holds, where there is a way: to see whether the device answers. May be called from
+  // threads that may get stuck only.
+  virtual Status sign_of_life();
   // Runs every request of the batch, possibly in parallel, and returns the first error after all have ended.
   // The default runs them in turn.
   virtual Status run(std::span<Request> batch);

@@ -2,6 +2,7 @@
 
 #include "base/units.h"
 #include "device/claim.h"
+#include "device/in_memory.h"
 
 #include <algorithm>
 #include <bit>
@@ -9,6 +10,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <limits>
 #include <linux/falloc.h>
 #include <linux/fs.h>
@@ -148,6 +150,10 @@ Status FileDevice::set_up(const OpenOptions &options) {
   }
   properties_.alignment = std::max(memory_alignment_, offset_alignment_);
   host_.set_granule(offset_alignment_);
+  if (options.health && !in_memory()) {
+    properties_.keeps_deadline = host_.keep_deadlines(options.health);
+    if (!direct_) direct_reads_.reset(::open(fmt::format("/proc/self/fd/{}", host_.fd()).c_str(), O_RDONLY | O_DIRECT | O_CLOEXEC));
+  }
   properties_.discards = !properties_.read_only && probe_discard(host_size);
   return {};
 }
@@ -283,6 +289,20 @@ Status FileDevice::write_piece(std::uint64_t position, GatherCursor &from, std::
 }
 
 Status FileDevice::flush() { return host_.sync(); }
+
+bool FileDevice::in_memory() const { return is_in_memory(host_.fd()); }
+
+// Where the superblock is, so that an image full of holes answers from the device too.
+Status FileDevice::sign_of_life() {
+  constexpr std::size_t kLength = kMaximumAlignment;
+  const std::uint64_t position = round_down<std::uint64_t>(offset_ + 1024, kLength);
+  const AlignedMemory memory = allocate_aligned(kLength);
+  if (!memory) return fail(Error::system(ENOMEM, "device: memory of a probe"));
+  const int fd = direct_reads_ ? direct_reads_.get() : host_.fd();
+  if (!direct_ && !direct_reads_) ::posix_fadvise(fd, static_cast<off_t>(position), kLength, POSIX_FADV_DONTNEED);
+  if (::pread(fd, memory.get(), kLength, static_cast<off_t>(position)) < 0) return fail(Error::system(errno, "device: probe"));
+  return {};
+}
 
 Status FileDevice::discard(std::uint64_t offset, std::uint64_t length) {
   TRY(check_change(offset, length));

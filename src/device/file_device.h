@@ -26,6 +26,7 @@ struct OpenOptions {
   bool claim = true;                        // refuse what somebody else uses, and be refused to others (claim.h)
   bool mount_claims = false;                // the mount will claim the block device: ClaimMode::test_then_share
   std::optional<unsigned> own_loop;         // the loop device that is our own mount's source
+  std::shared_ptr<DeviceHealth> health;     // reads, writes and flushes are waited for as it says, where io_uring can; null, and in memory: for ever
   std::string *refusal = nullptr;           // filled, on EBUSY, with a sentence for people
 };
 
@@ -46,9 +47,11 @@ public:
   Status flush() override;
   Status discard(std::uint64_t offset, std::uint64_t length) override;
   Status zero(std::uint64_t offset, std::uint64_t length) override;
+  Status sign_of_life() override;
 
   bool direct() const { return direct_; }
   bool is_block_device() const { return is_block_; }
+  bool in_memory() const;                // nothing is behind it that could fail to answer (in_memory.h)
   int fd() const { return host_.fd(); }  // for ioctls on the file and for passing it on
 
 private:
@@ -70,6 +73,7 @@ private:
   Status zero_on_host(std::uint64_t position, std::uint64_t length) const;
 
   HostFile host_;
+  UniqueFd direct_reads_;     // the same file for O_DIRECT reads, when host_ is buffered and the host allows it
   Properties properties_;
   std::uint64_t offset_ = 0;  // bytes of the host file before the file system
   bool is_block_ = false;

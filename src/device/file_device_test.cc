@@ -43,6 +43,7 @@ protected:
 struct Mode {
   bool direct;
   std::uint64_t offset;
+  bool ring = false;  // transfers have deadlines
 };
 
 class FileDeviceModes : public FileDeviceTest, public ::testing::WithParamInterface<Mode> {};
@@ -50,8 +51,9 @@ class FileDeviceModes : public FileDeviceTest, public ::testing::WithParamInterf
 TEST_P(FileDeviceModes, AnyRangeReadsBackAsAModelDoes) {
   const Mode mode = GetParam();
   const std::uint64_t size = 1 << 20;
-  auto device = open({.offset = mode.offset, .size_limit = size, .direct_io = mode.direct});
+  auto device = open({.offset = mode.offset, .size_limit = size, .direct_io = mode.direct, .health = mode.ring ? std::make_shared<DeviceHealth>(std::chrono::minutes(1), std::chrono::minutes(1)) : nullptr});
   ASSERT_NE(device, nullptr);
+  if (mode.ring && !device->properties().keeps_deadline) GTEST_SKIP() << "no io_uring here";
   ASSERT_EQ(device->properties().size, size);
   std::mt19937_64 random(7);
   std::vector<std::byte> model(size);
@@ -92,10 +94,11 @@ TEST_P(FileDeviceModes, AnyRangeReadsBackAsAModelDoes) {
 
 INSTANTIATE_TEST_SUITE_P(All, FileDeviceModes,
                          ::testing::Values(Mode{true, 0}, Mode{true, 1 << 20}, Mode{true, 512}, Mode{true, 777},
-                                           Mode{false, 0}, Mode{false, 777}),
+                                           Mode{false, 0}, Mode{false, 777}, Mode{true, 0, true},
+                                           Mode{true, 777, true}, Mode{false, 777, true}),
                          [](const auto &mode) {
                            return std::string(mode.param.direct ? "Direct" : "Buffered") + "Offset" +
-                                  std::to_string(mode.param.offset);
+                                  std::to_string(mode.param.offset) + (mode.param.ring ? "Ring" : "");
                          });
 
 TEST_F(FileDeviceTest, UsesDirectIoWhereTheHostDoes) {

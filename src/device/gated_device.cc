@@ -1,5 +1,6 @@
 #include "device/gated_device.h"
 
+#include "device/deadline_device.h"
 #include "device/trace.h"
 
 #include <algorithm>
@@ -35,7 +36,11 @@ bool GatedDevice::shut(std::chrono::steady_clock::time_point deadline) {
 template <class Change> Status GatedDevice::let_through(const Change &change) {
   if (!enter()) return fail(Error::user(EIO, "device: shut down"));
   Status status = change();
+  const bool unanswered = !status && is_no_answer(status.error());
+  // The device may yet make the change, at any time: nothing that is to come after it may be sent.
+  if (unanswered) shut_.store(true);
   leave();
+  if (unanswered) return fail(Error::system(EIO, "device: a change was not answered; it takes no more"));
   return status;
 }
 

@@ -1,6 +1,9 @@
 // A device with a gate in front of everything that changes it: once shut, no write, flush, discard or zeroing reaches the
 // device below any more, whoever asks and however late. Reads go on. It lies below the whole file system, so that a shutdown
 // need not find everybody who might still write. For the same reason it is where requests to the device are traced.
+//
+// A change that the device has not answered (deadline_device.h) shuts the gate by itself: it may happen at any later time, so
+// nothing may be sent that relies on what was there before.
 #pragma once
 
 #include "base/mutex.h"

@@ -56,7 +56,9 @@ template <class Change> Status in_transaction(Volume &volume, const Inode &inode
   TRY(inode_flags::check_changeable(inode));
   jbd2::Handle handle = TRY(volume.journal().start(set_credits(volume)));
   Status done = change(handle);
-  if (done || done.error().kind() == ErrorKind::user || done.error().kind() == ErrorKind::unsupported) handle.finish();
+  // EIO, though of kind `user` (a device that does not answer), came in the middle of the change.
+  const bool refused = !done && !done.error().is(EIO) && (done.error().kind() == ErrorKind::user || done.error().kind() == ErrorKind::unsupported);
+  if (done || refused) handle.finish();
   return done;
 }
 

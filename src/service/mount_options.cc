@@ -62,6 +62,13 @@ Outcome set_commit(MountOptions &o, std::string_view value) {
   return {};
 }
 
+Outcome set_io_timeout(MountOptions &o, std::string_view value) {
+  auto seconds = number<std::uint32_t>(value);
+  if (!seconds || *seconds > 86400) return bad("io_timeout", value, "seconds, 0 (none) to 86400");
+  o.io_timeout = std::chrono::seconds(*seconds);
+  return {};
+}
+
 Outcome set_offset(MountOptions &o, std::string_view value) {
   auto bytes = parse_size(value);
   if (!bytes) return bad("offset", value, "bytes");
@@ -101,6 +108,7 @@ const std::vector<Option> &table() {
          o.journal_path = value;
          return {};
        }},
+      {"io_timeout", true, "seconds a request to the device may take before it fails (default 30, 0: for ever)", set_io_timeout},
       {"discard", false, "tell the device about freed blocks", flag([](MountOptions &o) { o.volume.volume.discard = true; })},
       {"nodiscard", false, "do not (the default)", flag([](MountOptions &o) { o.volume.volume.discard = false; })},
       {"relatime", false, "update access times when the file has changed since, or daily (the default)",

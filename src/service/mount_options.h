@@ -4,6 +4,7 @@
 #include "base/result.h"
 #include "vfs/mounted_volume.h"
 
+#include <chrono>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -17,6 +18,7 @@ struct MountOptions {
   std::optional<std::uint64_t> size_limit;   // bytes of it that belong to the file system
   bool direct_io = true;                     // below us: O_DIRECT on the image
   std::string journal_path;                  // of an external journal
+  std::chrono::milliseconds io_timeout{30000};  // of a device request; 0: none
   unsigned threads = 0;                      // 0: as many as suit the machine
   bool writeback_cache = true;
   // Passed to the kernel's mount.

@@ -16,6 +16,14 @@ TEST(MountOptions, TakesExt4sNames) {
   EXPECT_EQ(o.offset, 1u << 20);
 }
 
+TEST(MountOptions, RequestsToTheDeviceHaveADeadline) {
+  MountOptions o;
+  EXPECT_EQ(o.io_timeout, std::chrono::seconds(30));
+  EXPECT_TRUE(parse_mount_options("io_timeout=2", o));
+  EXPECT_EQ(o.io_timeout, std::chrono::seconds(2));
+  EXPECT_FALSE(parse_mount_options("io_timeout=soon", o));
+}
+
 TEST(MountOptions, TheLastDataModeCounts) {
   MountOptions o;
   ASSERT_TRUE(parse_mount_options("data=journal", o));

@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "device/loop.h"
 #include "ext4/format/features.h"
+#include "service/connection_guard.h"
 
 #include <algorithm>
 #include <cstring>
@@ -104,6 +105,20 @@ Outcome<Prepared> prepare(const MountSpec &spec) {
   return prepared;
 }
 
+// We ask for no time-out of the kernel's, since its end is the end of the whole connection. The administrator may impose one.
+void log_imposed_timeout() {
+  unsigned shortest = 0;
+  for (const char *name : {"/proc/sys/fs/fuse/default_request_timeout", "/proc/sys/fs/fuse/max_request_timeout"}) {
+    const UniqueFd setting(::open(name, O_RDONLY | O_CLOEXEC));
+    char text[32] = {};
+    unsigned seconds = 0;
+    if (!setting || ::read(setting.get(), text, sizeof text - 1) <= 0 || std::sscanf(text, "%u", &seconds) != 1 || seconds == 0) continue;
+    shortest = shortest == 0 ? seconds : std::min(shortest, seconds);
+  }
+  if (shortest != 0)
+    log(LogLevel::warning, "the kernel aborts the whole mount when a request takes {} s (fs.fuse.*_request_timeout)", shortest);
+}
+
 // The mount is there and nobody will serve it.
 void take_back(const std::string &target) {
   if (Status gone = fuse::unmount(target, true); !gone) log(LogLevel::warning, "{}: {}", target, gone.error().message());
@@ -127,6 +142,8 @@ Outcome<void> serve(const MountSpec &spec, const std::function<void()> &ready) {
   Outcome<Prepared> prepared = prepare(spec);
   if (!prepared) return std::unexpected(prepared.error());
   const std::string target = prepared->mounted.target;
+  if (Result<fuse::MountTableEntry> entry = fuse::find_mount(target)) start_connection_guard(*entry);
+  log_imposed_timeout();
   Outcome<std::unique_ptr<vfs::MountedVolume>> volume = open_volume(prepared->source, prepared->options);
   if (!volume) {
     take_back(target);

@@ -22,9 +22,13 @@ constexpr std::size_t kSuperblockSize = 1024;
 Failure because(const std::string &path, const Error &error) { return {kExitMount, fmt::format("{}: {}", path, error.message())}; }
 
 Outcome<std::unique_ptr<device::FileDevice>> open_device(const std::string &path, const MountOptions &options, bool read_only,
-                                                         device::ClaimMode mode) {
-  const device::OpenOptions open_options{
-      .read_only = read_only, .offset = options.offset, .size_limit = options.size_limit, .direct_io = options.direct_io, .claim = false};
+                                                         device::ClaimMode mode, const std::shared_ptr<device::DeviceHealth> &health) {
+  const device::OpenOptions open_options{.read_only = read_only,
+                                         .offset = options.offset,
+                                         .size_limit = options.size_limit,
+                                         .direct_io = options.direct_io,
+                                         .claim = false,
+                                         .health = health};
   if (mode == device::ClaimMode::none) {
     auto opened = device::FileDevice::open(path, open_options);
     if (!opened) return std::unexpected(because(path, opened.error()));
@@ -42,6 +46,17 @@ Outcome<std::unique_ptr<device::FileDevice>> open_device(const std::string &path
   auto opened = device::FileDevice::adopt(std::move(*fd), open_options);
   if (!opened) return std::unexpected(because(path, opened.error()));
   return std::move(*opened);
+}
+
+std::shared_ptr<device::DeviceHealth> health_of_a_device(const MountOptions &options) {
+  if (options.io_timeout.count() == 0) return nullptr;
+  return std::make_shared<device::DeviceHealth>(options.io_timeout, device::DeadlineOptions{}.grace);
+}
+
+std::unique_ptr<device::DeadlineDevice> with_deadlines(const std::shared_ptr<device::FileDevice> &file,
+                                                       const std::shared_ptr<device::DeviceHealth> &health) {
+  if (!health || file->in_memory()) return nullptr;
+  return std::make_unique<device::DeadlineDevice>(file, device::DeadlineOptions{}, health);
 }
 
 // One line on what the thing is, when it is not ext4.
@@ -73,25 +88,32 @@ Outcome<Source> open_source(const std::string &path, const MountOptions &options
   if (::stat(resolved, &s) != 0) return failure(kExitMount, fmt::format("{}: {}", path, std::strerror(errno)));
   source.is_block_device = S_ISBLK(s.st_mode);
   const bool read_only = options.volume.volume.read_only;
+  const auto health = health_of_a_device(options);
   auto file = open_device(path, options, read_only,
-                          kernel_claims ? device::ClaimMode::test_then_share : device::ClaimMode::exclusive);
+                          kernel_claims ? device::ClaimMode::test_then_share : device::ClaimMode::exclusive, health);
   if (!file) return std::unexpected(file.error());
   source.file = std::move(*file);
+  source.timed = with_deadlines(source.file, health);
   if (!options.journal_path.empty()) {
     MountOptions journal_options;
     journal_options.direct_io = options.direct_io;
-    auto journal = open_device(options.journal_path, journal_options, read_only, device::ClaimMode::exclusive);
+    const auto journal_health = health_of_a_device(options);
+    auto journal = open_device(options.journal_path, journal_options, read_only, device::ClaimMode::exclusive, journal_health);
     if (!journal) return std::unexpected(journal.error());
     source.journal_file = std::move(*journal);
+    source.timed_journal = with_deadlines(source.journal_file, journal_health);
   }
-  if (overlay) source.overlay = std::make_unique<device::OverlayDevice>(*source.file);
+  if (overlay) source.overlay = std::make_unique<device::OverlayDevice>(source.device());
   return source;
 }
 
 Outcome<format::Superblock> read_superblock(const std::string &path, const MountOptions &options) {
-  auto device = open_device(path, options, true, device::ClaimMode::none);
-  if (!device) return std::unexpected(device.error());
-  return parse(path, **device);
+  const auto health = health_of_a_device(options);
+  auto opened = open_device(path, options, true, device::ClaimMode::none, health);
+  if (!opened) return std::unexpected(opened.error());
+  const std::shared_ptr<device::FileDevice> device = std::move(*opened);
+  const auto timed = with_deadlines(device, health);
+  return parse(path, timed ? static_cast<device::BlockDevice &>(*timed) : *device);
 }
 
 Outcome<std::unique_ptr<vfs::MountedVolume>> open_volume(const Source &source, const MountOptions &options) {
@@ -99,7 +121,7 @@ Outcome<std::unique_ptr<vfs::MountedVolume>> open_volume(const Source &source, c
   std::string refusal;
   vfs::MountedVolumeOptions wanted = options.volume;
   wanted.watch_memory = true;
-  auto volume = vfs::MountedVolume::open(source.device(), wanted, source.journal_file.get(), &refusal);
+  auto volume = vfs::MountedVolume::open(source.device(), wanted, source.journal_device(), &refusal);
   if (!volume)
     return failure(kExitMount, fmt::format("{}: {}", source.path, refusal.empty() ? volume.error().message() : refusal));
   const ext4::OpenReport &report = (*volume)->volume().report();

@@ -2,6 +2,7 @@
 // not what it should be.
 #pragma once
 
+#include "device/deadline_device.h"
 #include "device/file_device.h"
 #include "device/overlay_device.h"
 #include "service/mount_options.h"
@@ -27,13 +28,19 @@ inline constexpr int kExitMount = 32;  // as mount(8): the mount failed
 struct Source {
   std::string path;  // canonical
   bool is_block_device = false;
-  std::unique_ptr<device::FileDevice> file;
-  std::unique_ptr<device::FileDevice> journal_file;
+  // Shared with requests that their device has not ended when all else is gone.
+  std::shared_ptr<device::FileDevice> file;
+  std::shared_ptr<device::FileDevice> journal_file;
+  std::unique_ptr<device::DeadlineDevice> timed, timed_journal;  // over them; none with io_timeout=0
   std::unique_ptr<device::OverlayDevice> overlay;  // read-only use: what the journal's replay writes stays in memory
 
   // What the volume works on.
   device::BlockDevice &device() const {
-    return overlay ? static_cast<device::BlockDevice &>(*overlay) : *file;
+    if (overlay) return *overlay;
+    return timed ? static_cast<device::BlockDevice &>(*timed) : *file;
+  }
+  device::BlockDevice *journal_device() const {
+    return timed_journal ? static_cast<device::BlockDevice *>(timed_journal.get()) : journal_file.get();
   }
 };
 

@@ -115,6 +115,11 @@ std::string OutboardMount::unmount() {
   return complaint.empty() ? "" : complaint + "\n" + log();
 }
 
+std::string OutboardMount::wait_for_end() {
+  mounted_ = false;
+  return reap(std::exchange(server_, -1));
+}
+
 void OutboardMount::detach() { ::umount2(path_.c_str(), MNT_DETACH); }
 
 void OutboardMount::kill() {

@@ -40,6 +40,8 @@ public:
   std::string unmount() override;
   // SIGKILL, wait for the process, and take the dead mount away.
   void kill();
+  // Somebody else has ended the mount or the server: waits for the process. Empty when that ended by itself and was well.
+  std::string wait_for_end();
   pid_t server() const { return server_; }
   std::string log() const;
 
