@@ -8,6 +8,10 @@
 
 namespace outboard::device {
 
+namespace {
+constinit WaitClass kIdleThreadsLeave{"device: idle helper threads leave"};  // owed by them, and they wait for nothing else
+}
+
 // One job on its way. Guarded by State::mutex but for `job`, which is the thread's alone once it runs.
 struct HelperThreads::Task {
   enum class Stage : std::uint8_t { waiting, running, ended, given_up };
@@ -43,7 +47,7 @@ HelperThreads::~HelperThreads() {
   state.ending = true;
   state.work.notify_all();
   // For idle threads only, which leave at once.
-  while (state.threads > state.late) state.left.wait(state.mutex);
+  while (state.threads > state.late) state.left.wait(state.mutex, kIdleThreadsLeave);
 }
 
 std::size_t HelperThreads::late() const {
@@ -124,7 +128,7 @@ void HelperThreads::work(const std::shared_ptr<State> &shared) {
   MutexLock lock(state.mutex);
   for (;;) {
     ++state.idle;
-    while (state.tasks.empty() && !state.ending) state.work.wait(state.mutex);  // idle: for a task or the end
+    while (state.tasks.empty() && !state.ending) state.work.wait(state.mutex, kIdle);  // idle: for a task or the end
     --state.idle;
     if (state.ending) break;
     std::shared_ptr<Task> task = std::move(state.tasks.front());

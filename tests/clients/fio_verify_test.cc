@@ -50,7 +50,7 @@ protected:
     ASSERT_OK(testing::write_file(
         work_.file("job.fio"),
         fmt::format("[global]\ndirectory={}\nsize=32m\nrw=randwrite\nbsrange=4k-64k\nblockalign=4k\nverify=crc32c\n"
-                    "verify_fatal=1\nfallocate=none\ngroup_reporting=1\n{}{}",
+                    "verify_fatal=1\nverify_state_save=0\nfallocate=none\ngroup_reporting=1\n{}{}",
                     directory, more, GetParam().jobs)));
     testing::CommandOptions options;
     options.deadline = deadline;
