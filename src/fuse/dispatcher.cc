@@ -61,7 +61,8 @@ std::optional<std::uint64_t> Dispatcher::needs_write_back(const Request &request
 }
 
 bool Dispatcher::needs_write_back_of_everything(const Request &request) const {
-  if (!asks_for_shutdown(request)) return false;
+  // A frozen file system refuses it, and would let no page through.
+  if (!asks_for_shutdown(request) || filesystem_.is_frozen()) return false;
   const Result<vfs::ShutdownMode> mode = shutdown_mode(request, options_.owner_uid);
   return mode && *mode == vfs::ShutdownMode::flush;
 }

@@ -19,7 +19,7 @@ bool is_trace_command(std::uint32_t command) {
 bool is_control(const Request &request, std::uint32_t command) {
   return request.node() == vfs::kRootNode &&
          (command == vfs::kControlSync || command == vfs::kControlIdentify || command == vfs::kControlRequests ||
-          is_trace_command(command));
+          command == vfs::kControlFreeze || command == vfs::kControlThaw || command == vfs::kControlIsFrozen || is_trace_command(command));
 }
 
 template <class T> Result<std::size_t> give(std::span<std::byte> out, const T &answer) {
@@ -57,6 +57,12 @@ Result<std::size_t> control(Dispatcher &dispatcher, const Request &request, std:
   if (command == vfs::kControlSync) {
     if (dispatcher.filesystem().is_shut_down()) return fail(Error::user(ESHUTDOWN));
     TRY(dispatcher.filesystem().sync_all());
+    return std::size_t{0};
+  }
+  if (command == vfs::kControlFreeze) return dispatcher.freeze_control().freeze(request, in, out);
+  if (command == vfs::kControlIsFrozen) return give(out, std::uint32_t{dispatcher.filesystem().is_frozen()});
+  if (command == vfs::kControlThaw) {
+    TRY(dispatcher.freeze_control().thaw());
     return std::size_t{0};
   }
   if (command == vfs::kControlRequests) {

@@ -4,6 +4,7 @@
 #include "fuse/operation_table.h"
 #include "fuse/shutdown_request.h"
 #include "fuse/thread_signals.h"
+#include "vfs/refuse_while_frozen.h"
 
 #include <algorithm>
 #include <chrono>
@@ -83,6 +84,8 @@ Status Session::serve() {
                                    .answer_opens = options_.answer_opens});
   write_backs_ = std::make_unique<WriteBackQueue>(*dispatcher_, gate_);
   TRY(write_backs_->start());
+  parked_ = std::make_unique<ParkedRequests>(*dispatcher_, gate_);
+  TRY(parked_->start());
   {
     MutexLock lock(mutex_);
     TRY(add_worker(channel_));
@@ -182,7 +185,17 @@ void Session::handle(Worker &worker, std::span<const std::byte> message) {
 
   if (gate_.enter(worker.slot)) {
     Reply reply(worker.replies.payload());
-    dispatcher_->dispatch(*request, reply);
+    bool parked = false;
+    {
+      const vfs::RefuseWhileFrozen no_waiting;
+      dispatcher_->dispatch(*request, reply);
+      // Refused before it did anything: it is asked again. (One that had done a part has that part for an answer.)
+      parked = vfs::RefuseWhileFrozen::refused() && reply.error() == EAGAIN;
+    }
+    if (parked) {
+      parked_->add(worker.channel, message);
+      return gate_.leave(worker.slot);
+    }
     if (asks_for_shutdown(*request) && filesystem_.is_shut_down())
       write_backs_->drop_everything(worker.channel, std::chrono::steady_clock::now() + kDropPatience);
     send(worker, *request, reply);
@@ -209,11 +222,14 @@ void Session::handle_destroy(Worker &worker, const Request &request) {
     reply.fail(EINVAL);
     return send(worker, request, reply);
   }
+  // The end of the mount is the end of a freeze; whoever waits for that is let out.
+  static_cast<void>(filesystem_.thaw(0));
   {
     MutexLock lock(mutex_);
     // Each wait ends with the one operation that is still under way there.
     for (const Worker &other : workers_) Gate::wait_outside(other.slot);
     Gate::wait_outside(write_backs_->slot());
+    Gate::wait_outside(parked_->slot());
   }
   Reply reply(worker.replies.payload());
   unmount_result_ = filesystem_.unmount();
@@ -232,7 +248,9 @@ void Session::supervise() {
     if ((stop_wanted_ || ending_.load()) && !write_backs_stopped) {
       // Before the workers go: it waits for WRITEs that they serve.
       lock.unlock();
+      static_cast<void>(filesystem_.thaw(0));  // nobody could any more
       write_backs_->stop();
+      parked_->stop();
       lock.lock();
       write_backs_stopped = true;
       ending_.store(true);
@@ -251,6 +269,8 @@ void Session::supervise() {
   }
   lock.unlock();
   write_backs_->stop();
+  static_cast<void>(filesystem_.thaw(0));
+  parked_->stop();
 }
 
 void Session::join_finished() {

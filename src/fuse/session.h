@@ -16,6 +16,7 @@
 #include "fuse/dispatcher.h"
 #include "fuse/gate.h"
 #include "fuse/negotiation.h"
+#include "fuse/parked_requests.h"
 #include "fuse/write_back_queue.h"
 
 #include <atomic>
@@ -99,6 +100,7 @@ private:
   Agreement agreement_;
   Gate gate_;
   std::unique_ptr<Dispatcher> dispatcher_;
+  std::unique_ptr<ParkedRequests> parked_;
   std::unique_ptr<WriteBackQueue> write_backs_;
   Status unmount_result_;
 

@@ -73,7 +73,7 @@ Result<Attributes> MountedVolume::get_attributes(NodeId node) {
 }
 
 Result<Attributes> MountedVolume::set_attributes(NodeId node, const SetAttributes &changes) {
-  TRY(check_writable());
+  const ChangeGate::Pass pass = TRY(begin_change("setattr", node));
   InodeRef inode = TRY(find(node));
   {
     ReadLock lock(inode->lock);
@@ -137,6 +137,8 @@ Status MountedVolume::clear_privileges(Inode &inode, std::uint32_t writer_gid) {
 // relatime: an access is worth remembering when the file changed since the last one, or that was a day ago.
 void MountedVolume::touch_atime(Inode &inode) {
   if (options_.atime == AtimePolicy::never || volume_->read_only()) return;
+  // As the kernel: an access to a frozen file system leaves no trace. (Nobody could write it, so such inodes would pile up.)
+  if (freezer_->is_frozen()) return;
   const format::Timestamp now = volume_->now();
   {
     ReadLock lock(inode.lock);
