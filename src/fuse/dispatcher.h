@@ -44,6 +44,10 @@ public:
   // A shutdown that is to take with it what the kernel holds dirty: of every file, before dispatch().
   bool needs_write_back_of_everything(const Request &request) const;
 
+  // It changes something or asks for something to be made durable: it may have to wait for writes to the device, for memory that
+  // they give back, or for a thaw. Whatever only reads does not.
+  static bool may_wait_for_writes(const Request &request);
+
   // The kernel did not take this reply (the request is gone): what it was given, lookup counts, is taken back.
   void undelivered(const Request &request, const Reply &reply);
 

@@ -86,6 +86,12 @@ bool is_trace_control(const Request &request) {
   return in && is_trace_command(in->command);
 }
 
+bool is_answered_at_once(const Request &request) {
+  if (is_trace_control(request)) return true;
+  const Result<wire::IoctlIn> in = request.arguments<wire::IoctlIn>();
+  return in && is_control(request, in->command) && in->command != vfs::kControlSync && in->command != vfs::kControlFreeze;
+}
+
 Status ioctl(Dispatcher &dispatcher, Request &request, Reply &reply) {
   const auto in = TRY(request.arguments<wire::IoctlIn>());
   if (asks_for_shutdown(request)) {

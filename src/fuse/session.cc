@@ -18,6 +18,8 @@ using namespace std::chrono_literals;
 // All workers inside the file system, none having finished anything for this long: they wait for something, and
 // requests that need not wait are kept from being served.
 constexpr auto kHeldUp = 2ms;
+// ... and so many looks later, with as many workers as there may be, they wait for a device that takes no writes.
+constexpr unsigned kLooksUntilStalled = 50;
 // Between wake-up signals to workers that are to leave: one may just miss the read it should interrupt.
 constexpr auto kWakeAgain = 5ms;
 // How long the answer to a shutdown waits for the kernel's caches to be emptied.
@@ -183,6 +185,8 @@ void Session::handle(Worker &worker, std::span<const std::byte> message) {
   if (dispatcher_->needs_write_back(*request) || dispatcher_->needs_write_back_of_everything(*request))
     return write_backs_->add(worker.channel, message);
 
+  const bool stalled = stalled_.load(std::memory_order_relaxed);
+  if (stalled && Dispatcher::may_wait_for_writes(*request)) return parked_->add(worker.channel, message);
   if (gate_.enter(worker.slot)) {
     Reply reply(worker.replies.payload());
     bool parked = false;
@@ -192,6 +196,8 @@ void Session::handle(Worker &worker, std::span<const std::byte> message) {
       // Refused before it did anything: it is asked again. (One that had done a part has that part for an answer.)
       parked = vfs::RefuseWhileFrozen::refused() && reply.error() == EAGAIN;
     }
+    // One of those that were held up is not any more.
+    if (!stalled && stalled_.load(std::memory_order_relaxed)) stalled_.store(false, std::memory_order_relaxed);
     if (parked) {
       parked_->add(worker.channel, message);
       return gate_.leave(worker.slot);
@@ -307,12 +313,17 @@ void Session::relieve() {
   const bool held_up = idle_.load() == 0 && taken == taken_at_last_look_;
   taken_at_last_look_ = taken;
   if (held_up) {
-    if (running_.load() >= options_.max_threads) return;
+    if (running_.load() >= options_.max_threads) {
+      if (stalled_.load() || ++looks_held_up_ < kLooksUntilStalled) return;
+      stalled_.store(true);
+    }
+    looks_held_up_ = 0;
     Result<std::shared_ptr<Channel>> channel = another_channel();
     if (Status added = add_worker(channel ? *std::move(channel) : channel_); !added)
       log(LogLevel::warning, "no further thread: {}", added.error().message());
     return;
   }
+  looks_held_up_ = 0;
   if (idle_.load() == 0) return;
   watched_.store(false);
   // A worker that became the last one in between saw `watched_` and did not tell us.

@@ -107,6 +107,8 @@ private:
   std::atomic<unsigned> running_{0};
   std::atomic<unsigned> idle_{0};     // workers waiting for a request
   std::atomic<bool> watched_{false};  // the supervisor is looking whether all workers are held up
+  // All there may be wait, and have for long: one more takes what only reads, and parks the rest (docs/fuse.md).
+  std::atomic<bool> stalled_{false};
   std::atomic<bool> ending_{false};   // workers leave after what they are at
 
   Mutex mutex_{Rank::leaf};
@@ -114,6 +116,7 @@ private:
   std::list<Worker> workers_ GUARDED_BY(mutex_);
   bool stop_wanted_ GUARDED_BY(mutex_) = false;
   std::uint64_t taken_at_last_look_ GUARDED_BY(mutex_) = 0;
+  unsigned looks_held_up_ GUARDED_BY(mutex_) = 0;  // in a row, with as many workers as there may be
   Status failure_ GUARDED_BY(mutex_);
 };
 

@@ -2,11 +2,14 @@
 
 #include "base/log.h"
 
-#include <fmt/format.h>
+#include <algorithm>
 
 namespace outboard::vfs {
 
 namespace {
+
+// Between two tries: whoever was kept waiting may be who the other one waits for.
+constexpr std::chrono::milliseconds kPause{100};
 
 Error cancelled() { return Error::user(ETIMEDOUT, "freeze: not done in time"); }
 
@@ -25,7 +28,9 @@ Status Freezer::freeze(std::chrono::milliseconds timeout, Filesystem::Frozen &fr
   for (int i = 0; i < kTries; ++i) {
     status = attempt(Clock::now() + timeout, frozen.held_by);
     if (status || !status.error().is(ETIMEDOUT)) break;
-    log(LogLevel::warning, "freeze: not done in time{}: {}", i + 1 < kTries ? ", trying again" : ", undone", frozen.held_by);
+    const bool again = i + 1 < kTries;
+    log(LogLevel::warning, "freeze: not done in time, {}: {}", again ? "trying again" : "undone", frozen.held_by);
+    if (again) std::this_thread::sleep_for(std::min(kPause, timeout));
   }
   MutexLock lock(mutex_);
   busy_ = false;
