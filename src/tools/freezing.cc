@@ -83,7 +83,6 @@ void add_freeze_commands(CLI::App &app, Outcome &outcome) {
     command->add_option("--timeout", arguments->timeout_seconds, "Seconds for each of two tries")->type_name("S")->check(CLI::Range(0.001, 86400.0))->capture_default_str();
     CLI::Option *hold = command->add_flag("--hold", arguments->hold, "Stay, and thaw when this process ends, however it ends");
     command->add_option("COMMAND", arguments->command, "Thaw when this has ended; its exit status is ours")->excludes(hold);
-    command->positionals_at_end();
     command->callback([arguments, &outcome] { outcome.exit_status = freeze(*arguments); });
   }
   {

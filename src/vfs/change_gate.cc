@@ -25,17 +25,17 @@ void assert_nothing_held() {
 }  // namespace
 
 // Each thread looks for a place from a point of its own, so that threads do not share cache lines.
-ChangeGate::Slot *ChangeGate::take_slot(Side &side, const char *what, InodeNumber inode) {
+ChangeGate::Slot *ChangeGate::take_slot(Side &to, const char *what, InodeNumber inode) {
   static thread_local const std::size_t start = std::hash<std::thread::id>{}(std::this_thread::get_id());
   for (std::size_t i = 0; i < kSlots; ++i) {
-    Slot &slot = side.slots[(start + i) % kSlots];
+    Slot &slot = to.slots[(start + i) % kSlots];
     const char *none = nullptr;
     if (!slot.what.compare_exchange_strong(none, what)) continue;
     slot.inode.store(inode.value(), std::memory_order_relaxed);
     slot.since.store(now_ns(), std::memory_order_relaxed);
     return &slot;
   }
-  side.nameless.fetch_add(1);
+  to.nameless.fetch_add(1);
   return nullptr;
 }
 
@@ -83,9 +83,9 @@ void ChangeGate::open() {
   left_.notify_all();
 }
 
-bool ChangeGate::is_empty(const Side &side) {
-  if (side.nameless.load() != 0) return false;
-  for (const Slot &slot : side.slots)
+bool ChangeGate::is_empty(const Side &of) {
+  if (of.nameless.load() != 0) return false;
+  for (const Slot &slot : of.slots)
     if (slot.what.load() != nullptr) return false;
   return true;
 }

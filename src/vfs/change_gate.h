@@ -73,8 +73,8 @@ private:
   };
   Side &side(Level level) { return sides_[static_cast<std::size_t>(level)]; }
   const Side &side(Level level) const { return sides_[static_cast<std::size_t>(level)]; }
-  static Slot *take_slot(Side &side, const char *what, InodeNumber inode);
-  static bool is_empty(const Side &side);
+  static Slot *take_slot(Side &to, const char *what, InodeNumber inode);
+  static bool is_empty(const Side &of);
   void leave(Level level, Slot *slot) EXCLUDES(mutex_);
 
   // Sequentially consistent on both sides: whoever enters sees the gate closed, or the closer sees him inside.

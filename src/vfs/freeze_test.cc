@@ -6,9 +6,12 @@
 #include "vfs/refuse_while_frozen.h"
 #include "vfs/test_volume.h"
 
+#include <algorithm>
+#include <array>
 #include <atomic>
 #include <cstring>
 #include <fmt/format.h>
+#include <linux/fs.h>
 #include <sys/stat.h>
 
 namespace outboard::vfs {
@@ -152,7 +155,6 @@ TEST_F(FreezeTest, WhoeverChangesSomethingWaitsAndNothingIsLost) {
   create("to go");
   ASSERT_NO_FATAL_FAILURE(freeze());
   const std::size_t before = changes();
-  const auto flags = std::array{std::byte{0x40}, std::byte{0}, std::byte{0}, std::byte{0}};  // FS_NODUMP_FL
   const std::vector<std::function<bool()>> operations = {
       [&] { return volume_->write(file, 0, bytes_of("after!"), {}).has_value(); },
       [&] { return volume_->make_node(kRootNode, "made", S_IFREG | 0644, 0, {}).has_value(); },
@@ -165,7 +167,7 @@ TEST_F(FreezeTest, WhoeverChangesSomethingWaitsAndNothingIsLost) {
       [&] { return volume_->allocate(file, 0, 65536, 0).has_value(); },
       [&] { return volume_->set_attributes(file, {.mode = 0600}).has_value(); },
       [&] { return volume_->set_xattr(file, "user.x", bytes_of("value"), 0, false).has_value(); },
-      [&] { return volume_->ioctl(file, _IOW('f', 2, long), flags, {}, {}).has_value(); },
+      [&] { return volume_->ioctl(kRootNode, FS_IOC_SETFSLABEL, bytes_of("label"), {}, {}).has_value(); },
   };
   std::atomic<std::size_t> begun{0}, done{0};
   std::vector<std::thread> clients;

@@ -32,6 +32,7 @@ Status Freezer::freeze(std::chrono::milliseconds timeout, Filesystem::Frozen &fr
     log(LogLevel::warning, "freeze: not done in time, {}: {}", again ? "trying again" : "undone", frozen.held_by);
     if (again) std::this_thread::sleep_for(std::min(kPause, timeout));
   }
+  if (status) log(LogLevel::info, "frozen");
   MutexLock lock(mutex_);
   busy_ = false;
   if (status) frozen.ticket = ticket_;
@@ -73,10 +74,12 @@ Status Freezer::thaw(std::uint64_t ticket) {
     state_ = State::thawing;
   }
   Status status = work_.mark_in_use();
-  MutexLock lock(mutex_);
-  gate_.open();
-  state_ = State::thawed;
-  changed_.notify_all();
+  {
+    MutexLock lock(mutex_);
+    gate_.open();
+    state_ = State::thawed;
+    changed_.notify_all();
+  }
   log(LogLevel::info, "thawed");
   return status;
 }
@@ -109,7 +112,6 @@ void Freezer::run() {
   if (status) {
     state_ = State::frozen;
     ++ticket_;
-    log(LogLevel::info, "frozen");
   } else {
     if (sealing_) {
       lock.unlock();

@@ -8,6 +8,7 @@
 #include <atomic>
 #include <cerrno>
 #include <csignal>
+#include <cstring>
 #include <fcntl.h>
 #include <filesystem>
 #include <fmt/format.h>
@@ -138,7 +139,8 @@ TEST_P(FreezeCommand, EndsWithTheProcessThatHoldsIt) {
     const pid_t holder = ::fork();
     if (holder == 0) {
       const std::string program = outboard_program(), target = mount_->path();
-      ::freopen("/dev/null", "w", stderr);
+      const int null = ::open("/dev/null", O_WRONLY | O_CLOEXEC);
+      ::dup2(null, 2);
       ::execl(program.c_str(), program.c_str(), "freeze", "--hold", target.c_str(), nullptr);
       ::_exit(127);
     }
@@ -185,7 +187,7 @@ TEST_P(FreezeCommand, UnmountingAFrozenMountThawsItAndLosesNothing) {
   ASSERT_OK(result);
   EXPECT_EQ(result->exit, 0);
   EXPECT_NE(result->err.find("was frozen: thawed"), std::string::npos) << result->err;
-  EXPECT_EQ(*run_command({outboard_program(), "cat", image_, "/late"}).transform([](const auto &r) { return r.out; }), "written while frozen");
+  EXPECT_EQ(run_command({outboard_program(), "cat", image_, "/late"})->out, "written while frozen");
   EXPECT_EQ(fsck_complaint(image_), "");
   mount_->kill();  // reaps the server, which has ended
 }
