@@ -137,14 +137,16 @@ void Session::work(Worker &worker) {
   while (!ending_.load()) {
     idle_.fetch_add(1);
     Result<std::span<const std::byte>> message = worker.channel->receive(worker.requests);
-    const bool last = idle_.fetch_sub(1) == 1;
+    const unsigned others = idle_.fetch_sub(1) - 1;
+    // Besides the one for reads: somebody who was held up is free.
+    if (others != 0 && stalled_.load(std::memory_order_relaxed)) stalled_.store(false);
     if (!message) {
       end(message.error());
       break;
     }
     if (message->empty()) continue;
     worker.taken.fetch_add(1, std::memory_order_relaxed);
-    if (last) no_worker_left();
+    if (others == 0) no_worker_left();
     handle(worker, *message);
     if (may_retire()) return;
   }
@@ -185,8 +187,7 @@ void Session::handle(Worker &worker, std::span<const std::byte> message) {
   if (dispatcher_->needs_write_back(*request) || dispatcher_->needs_write_back_of_everything(*request))
     return write_backs_->add(worker.channel, message);
 
-  const bool stalled = stalled_.load(std::memory_order_relaxed);
-  if (stalled && Dispatcher::may_wait_for_writes(*request)) return parked_->add(worker.channel, message);
+  if (stalled_.load(std::memory_order_relaxed) && Dispatcher::may_wait_for_writes(*request)) return parked_->add(worker.channel, message);
   if (gate_.enter(worker.slot)) {
     Reply reply(worker.replies.payload());
     bool parked = false;
@@ -196,8 +197,6 @@ void Session::handle(Worker &worker, std::span<const std::byte> message) {
       // Refused before it did anything: it is asked again. (One that had done a part has that part for an answer.)
       parked = vfs::RefuseWhileFrozen::refused() && reply.error() == EAGAIN;
     }
-    // One of those that were held up is not any more.
-    if (!stalled && stalled_.load(std::memory_order_relaxed)) stalled_.store(false, std::memory_order_relaxed);
     if (parked) {
       parked_->add(worker.channel, message);
       return gate_.leave(worker.slot);
@@ -314,7 +313,7 @@ void Session::relieve() {
   taken_at_last_look_ = taken;
   if (held_up) {
     if (running_.load() >= options_.max_threads) {
-      if (stalled_.load() || ++looks_held_up_ < kLooksUntilStalled) return;
+      if (stalled_.load() || running_.load() >= 2 * options_.max_threads || ++looks_held_up_ < kLooksUntilStalled) return;
       stalled_.store(true);
     }
     looks_held_up_ = 0;
