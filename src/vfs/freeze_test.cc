@@ -52,7 +52,9 @@ protected:
     const Result<Entry> made = volume_->make_node(kRootNode, name, S_IFREG | 0644, 0, {});
     EXPECT_OK(made);
     if (!made) return 0;
-    if (!text.empty()) EXPECT_OK(volume_->write(made->node, 0, bytes_of(text), {}));
+    if (!text.empty()) {
+      EXPECT_OK(volume_->write(made->node, 0, bytes_of(text), {}));
+    }
     return made->node;
   }
   static std::string contents(MountedVolume &volume, const std::string &name) {
@@ -360,7 +362,9 @@ TEST_F(FreezeTest, EveryCopyIsCleanWhileManyWork) {
         const Result<Entry> made = volume_->make_node(kRootNode, name, S_IFREG | 0644, 0, {});
         if (made) {
           EXPECT_OK(volume_->write(made->node, 0, bytes_of(std::string(static_cast<std::size_t>(i % 7) * 3000 + 1, 'x')), {}));
-          if (i % 5 == 0) EXPECT_OK(volume_->sync(made->node, false));
+          if (i % 5 == 0) {
+            EXPECT_OK(volume_->sync(made->node, false));
+          }
         }
         EXPECT_OK(volume_->rename(kRootNode, name, kRootNode, moved, 0, {}));
         EXPECT_OK(volume_->unlink(kRootNode, moved));

@@ -105,8 +105,11 @@ TEST_P(FreezeCommand, ACopyIsCleanWritersWaitAndReadersDoNot) {
   for (int who = 0; who < kWriters; ++who)
     writers.emplace_back([&, who] {
       ++begun;
-      if (who % 2 == 0) EXPECT_EQ(::mkdir(path(fmt::format("d{}", who)).c_str(), 0755), 0) << errno;
-      else EXPECT_OK(testing::write_file(path(fmt::format("f{}", who)), "written while frozen"));
+      if (who % 2 == 0) {
+        EXPECT_EQ(::mkdir(path(fmt::format("d{}", who)).c_str(), 0755), 0) << errno;
+      } else {
+        EXPECT_OK(testing::write_file(path(fmt::format("f{}", who)), "written while frozen"));
+      }
       ++done;
     });
   EXPECT_TRUE(eventually([&] { return begun == kWriters; }));
