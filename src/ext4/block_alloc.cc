@@ -62,7 +62,7 @@ void BlockAllocator::withdraw(std::uint64_t blocks, Use use) {
 
 std::uint64_t BlockAllocator::free_blocks() const {
   MutexLock guard(impl_->counters);
-  return impl_->room(Kept::nothing);
+  return impl_->room(Kept::nothing) + impl_->ahead;
 }
 
 std::uint64_t BlockAllocator::kept_blocks() const {
@@ -115,13 +115,23 @@ BlockRun BlockAllocator::reserve_ahead(BlockRun run, std::uint32_t want) {
   const format::BlockLocation last = impl_->volume.geometry().locate(run.end() - 1);
   {
     MutexLock guard(impl_->counters);
-    want = static_cast<std::uint32_t>(std::min<std::uint64_t>(want, impl_->room(Kept::for_root) / 8));
+    const std::uint64_t half = impl_->room(Kept::for_root) / 2;
+    const std::uint64_t spare = half > impl_->reserved ? half - impl_->reserved : 0;
+    want = static_cast<std::uint32_t>(std::min<std::uint64_t>(want, spare / 4));
     if (want == 0) return {};
     impl_->reserved += want;
   }
   const BlockRun ahead = impl_->take_at(last.group, last.bit + 1, want);
-  impl_->unreserve(want - ahead.count);
+  MutexLock guard(impl_->counters);
+  impl_->reserved -= want - ahead.count;
+  impl_->ahead += ahead.count;
   return ahead;
+}
+
+void BlockAllocator::use_ahead(BlockRun run) {
+  MutexLock guard(impl_->counters);
+  assert(run.count <= impl_->ahead);
+  impl_->ahead -= run.count;
 }
 
 void BlockAllocator::release(BlockRun run) {

@@ -26,8 +26,10 @@ public:
   // The same for writes that were promised space: `want` promised blocks become reserved ones, as far as the run goes.
   Result<BlockRun> reserve_promised(const BlockGoal &goal, std::uint32_t want);
   // Up to `want` blocks that follow `run` directly in its group, or none: for files that are likely to go on there. Never
-  // takes what anybody may need soon (an eighth of the room, at most).
+  // takes what anybody may need soon: half of what is free, at most, is reserved when it is done. free_blocks() counts them.
   BlockRun reserve_ahead(BlockRun run, std::uint32_t want);
+  // The first blocks of such a run become reserved ones like any others.
+  void use_ahead(BlockRun run);
   // Reserved blocks that will not be used.
   void release(BlockRun run);
   // Reserved blocks become allocated: bitmap, descriptor, counters. Credits: credits::claim(run).

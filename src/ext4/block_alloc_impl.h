@@ -77,6 +77,7 @@ struct BlockAllocator::Impl {
 
   mutable Mutex counters{Rank::leaf};
   std::uint64_t reserved GUARDED_BY(counters) = 0;  // in in_use, not yet in the bitmap
+  std::uint64_t ahead GUARDED_BY(counters) = 0;     // of `reserved`: for files that may go on, and for anybody if need be
   std::uint64_t promised GUARDED_BY(counters) = 0;      // for data
   std::uint64_t promised_map GUARDED_BY(counters) = 0;  // for the maps over it
 

@@ -209,10 +209,11 @@ struct BlockMap::Clearing {
 };
 
 // Looks at [low, high] from its end; `high` is the place of the walk, both lie in its last node. Nothing is changed.
-Result<BlockMap::Clearing> BlockMap::plan_clearing(const Walk &walk, std::uint64_t low, std::uint64_t high) const {
+Result<BlockMap::Clearing> BlockMap::plan_clearing(const Walk &walk, std::uint64_t low, std::uint64_t high,
+                                                   bool metadata) const {
   const unsigned depth = walk.place.depth;
   const std::span<const std::byte> node = node_bytes(inode_, walk, depth);
-  FreedGroups groups(volume_);
+  FreedGroups groups(volume_, metadata);
   Clearing plan;
   plan.from = high + 1;
   while (plan.from > low) {
@@ -252,7 +253,7 @@ Result<FileBlock> BlockMap::remove_piece(jbd2::Handle &handle, FileBlock first, 
       continue;
     }
     const std::uint64_t node_start = last - walk.place.slot[depth];
-    const Clearing plan = TRY(plan_clearing(walk, std::max(floor, node_start), last));
+    const Clearing plan = TRY(plan_clearing(walk, std::max(floor, node_start), last, metadata));
     const bool clears = !plan.runs.empty();
     if (clears) {
       const std::span<std::byte> node = TRY(writable(handle, walk, depth));

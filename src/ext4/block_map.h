@@ -53,7 +53,7 @@ private:
   Status free_empty_nodes(jbd2::Handle &handle, Walk &walk);
   Result<std::uint64_t> skip_missing(jbd2::Handle &handle, Walk &walk, std::uint64_t block);
   struct Clearing;
-  Result<Clearing> plan_clearing(const Walk &walk, std::uint64_t low, std::uint64_t high) const;
+  Result<Clearing> plan_clearing(const Walk &walk, std::uint64_t low, std::uint64_t high, bool metadata) const;
   std::uint32_t sectors(std::uint32_t blocks) const { return blocks * (volume_.block_size() / 512); }
 
   Volume &volume_;

@@ -100,7 +100,11 @@ Status record_written(Volume &volume, Inode &inode) {
   return {};
 }
 
-void release_ahead(Volume &volume, Inode &inode) { volume.blocks().release(std::exchange(inode.delayed.ahead, {})); }
+void release_ahead(Volume &volume, Inode &inode) {
+  const BlockRun ahead = std::exchange(inode.delayed.ahead, {});
+  volume.blocks().use_ahead(ahead);
+  volume.blocks().release(ahead);
+}
 
 void give_up(Volume &volume, Inode &inode) {
   withdraw(volume, inode, 0, ~std::uint64_t{0});

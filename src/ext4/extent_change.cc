@@ -2,6 +2,7 @@
 #include "ext4/block_alloc.h"
 #include "ext4/extent_tree.h"
 #include "ext4/freed_groups.h"
+#include "ext4/journaled_data.h"
 
 #include <algorithm>
 #include <cassert>
@@ -123,7 +124,7 @@ Result<FileBlock> ExtentTree::remove_piece(jbd2::Handle &handle, FileBlock first
   };
   if (end <= first) return first;
   Path path = TRY(load(end.value() - 1));
-  FreedGroups groups(volume_);
+  FreedGroups groups(volume_, metadata);
   std::optional<std::uint16_t> at = view(path.leaf()).find(end - 1);
   std::uint64_t reached = end.value();
   if (!at) return done(first.value());
@@ -201,6 +202,8 @@ Status ExtentTree::convert_one(jbd2::Handle &handle, std::uint64_t &position, st
   if (to < end_of(extent)) pieces.add(part(extent, to, end_of(extent)), false);
   Status status = replace(handle, path, *at, 1, pieces, true);
   if (status || !status.error().is(ENOSPC) || unwritten) return status;
+  // Zeros past the journal would be overwritten when older copies come home.
+  if (journals_data(volume_, inode_)) return status;
   // No block for a node, and nothing has changed. Written as a whole the extent needs no more places than it has;
   // blocks behind the file's end must stay unwritten, though.
   if (end_of(extent) > divide_up<std::uint64_t>(inode_.fields.size, volume_.block_size())) return status;

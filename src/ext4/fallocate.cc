@@ -111,7 +111,7 @@ Status grow_to(Volume &volume, Inode &inode, std::uint64_t size) {
 }
 
 // The parts of the range in blocks that it does not cover whole.
-Status zero_edges(Volume &volume, const Inode &inode, ByteRange range) {
+Status zero_edges(Volume &volume, Inode &inode, ByteRange range) {
   const std::uint64_t block_size = volume.block_size();
   const std::uint64_t head_end = std::min(round_up(range.offset, block_size), range.end());
   TRY(growth::zero_mapped(volume, inode, {range.offset, head_end - range.offset}));
@@ -139,8 +139,8 @@ Status punch_hole(Volume &volume, Inode &inode, ByteRange range) {
   const BlockRange whole = covered(range, block_size);
   if (whole.empty()) return {};
   jbd2::Handle handle = TRY(volume.journal().start(file_map::remove_credits(volume, inode) + credits::kStoreInode));
-  handle.mark_tracked();
-  Status freed = free_pieces(handle, volume, inode, whole.first, whole.end, false);
+  if (!blocks_are_journaled(volume, inode)) handle.mark_tracked();
+  Status freed = free_pieces(handle, volume, inode, whole.first, whole.end);
   handle.finish();
   return freed;
 }
@@ -166,7 +166,7 @@ Status collapse_range(Volume &volume, Inode &inode, ByteRange range) {
   const std::uint32_t least = file_map::remove_credits(volume, inode) + credits::kStoreInode;
   const std::uint32_t all = least + TRY(file_map::shift_credits(volume, inode)) + credits::kStoreInode;
   jbd2::Handle handle = TRY(volume.journal().start(std::max(least, std::min(all, volume.journal().max_credits()))));
-  Status status = free_pieces(handle, volume, inode, gap.first, gap.end, false);
+  Status status = free_pieces(handle, volume, inode, gap.first, gap.end);
   if (status) {
     const auto blocks = static_cast<std::int64_t>(gap.end - gap.first);
     status = file_map::shift(handle, volume, inode, gap.end, -blocks);

@@ -167,7 +167,7 @@ Status FastCommitApply::give_back(Subject &target) {
       if (found.state != FileMapping::State::hole && !stays) {
         jbd2::Handle handle = TRY(volume_.journal().start(file_map::remove_credits(volume_, target.inode) + credits::kStoreInode));
         Status freed = truncate::free_pieces(handle, volume_, target.inode, FileBlock(static_cast<std::uint32_t>(at)),
-                                             FileBlock(static_cast<std::uint32_t>(end)), false);
+                                             FileBlock(static_cast<std::uint32_t>(end)));
         handle.finish();
         TRY(std::move(freed));
       }

@@ -109,7 +109,7 @@ Status FastCommitApply::drop_blocks(Subject &target) {
   if (has_map(volume_.superblock(), inode.fields)) {
     const FileBlock end(static_cast<std::uint32_t>(file_map::max_file_blocks(volume_, inode)));
     jbd2::Handle handle = TRY(volume_.journal().start(file_map::remove_credits(volume_, inode) + credits::kStoreInode));
-    Status freed = truncate::free_pieces(handle, volume_, inode, FileBlock(0), end, !inode.is_regular());
+    Status freed = truncate::free_pieces(handle, volume_, inode, FileBlock(0), end);
     handle.finish();
     TRY(std::move(freed));
     inode.fields.size = 0;

@@ -3,11 +3,11 @@
 #include "ext4/credits.h"
 #include "ext4/fast_commit_tracker.h"
 #include "ext4/inode_alloc.h"
+#include "ext4/journaled_data.h"
 
 #include <algorithm>
 
 namespace outboard::ext4::growth {
-namespace {
 
 std::uint32_t credits_for(const Volume &volume, const Inode &inode, const Change &change) {
   std::uint32_t total = credits::kStoreInode + credits::kSuperblock;  // the first file past 2 GiB is noted there
@@ -31,6 +31,8 @@ Status change_map(jbd2::Handle &handle, Volume &volume, Inode &inode, const Chan
   if (!claimed) volume.journal().abort(claimed.error());
   return claimed;
 }
+
+namespace {
 
 Status record_once(Volume &volume, Inode &inode, const Change &change) {
   jbd2::Handle handle = TRY(volume.journal().start(credits_for(volume, inode, change)));
@@ -81,7 +83,7 @@ Status record(Volume &volume, Inode &inode, const Change &change) {
   return record_once(volume, inode, change);
 }
 
-Status zero_mapped(Volume &volume, const Inode &inode, ByteRange bytes) {
+Status zero_mapped(Volume &volume, Inode &inode, ByteRange bytes) {
   const std::uint32_t block_size = volume.block_size();
   const std::uint64_t limit = file_map::max_file_blocks(volume, inode) * block_size;
   const std::uint64_t end = std::min(bytes.end(), limit);
@@ -92,14 +94,16 @@ Status zero_mapped(Volume &volume, const Inode &inode, ByteRange bytes) {
         std::min<std::uint64_t>(divide_up<std::uint64_t>(end - position + into, block_size), ~std::uint32_t{0}));
     const FileMapping found = TRY(file_map::find(volume, inode, block, blocks));
     const std::uint64_t piece = std::min(end - position, std::uint64_t{found.count} * block_size - into);
-    if (found.state == FileMapping::State::mapped)
+    if (found.state == FileMapping::State::mapped && journals_data(volume, inode))
+      TRY(journaled_data::zero_mapped(volume, inode, found.start, into, piece));
+    else if (found.state == FileMapping::State::mapped)
       TRY(volume.device().zero(found.start.value() * block_size + into, piece));
     position += piece;
   }
   return {};
 }
 
-Status zero_behind_end(Volume &volume, const Inode &inode) {
+Status zero_behind_end(Volume &volume, Inode &inode) {
   const std::uint64_t into = inode.fields.size % volume.block_size();
   if (into == 0) return {};
   return zero_mapped(volume, inode, {inode.fields.size, volume.block_size() - into});

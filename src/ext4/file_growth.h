@@ -30,10 +30,16 @@ struct Change {
 // or the journal has been aborted. ENOSPC for tree nodes is tried again after a commit.
 Status record(Volume &volume, Inode &inode, const Change &change);
 
-// Zeros on the device for the mapped parts of these bytes; holes and unwritten blocks read as zeros anyway.
-Status zero_mapped(Volume &volume, const Inode &inode, ByteRange bytes);
+// What record() does inside its handle, but for size and inode: an error of change_map() leaves the map as it was, and
+// the inode is to be stored all the same.
+std::uint32_t credits_for(const Volume &volume, const Inode &inode, const Change &change);
+Status change_map(jbd2::Handle &handle, Volume &volume, Inode &inode, const Change &change);
+
+// Zeros on the device (through the journal, where the data goes that way) for the mapped parts of these bytes; holes and
+// unwritten blocks read as zeros anyway.
+Status zero_mapped(Volume &volume, Inode &inode, ByteRange bytes);
 // What stands in the last block behind the end of the file, zeroed: before every growth (see truncate.cc).
-Status zero_behind_end(Volume &volume, const Inode &inode);
+Status zero_behind_end(Volume &volume, Inode &inode);
 
 // The inode into the transaction that has changed its map. Without that the two would contradict each other: the
 // journal is aborted then.

@@ -1,4 +1,5 @@
-// How many groups one piece of freeing may touch: each costs its bitmap and its descriptor in the log.
+// How many groups one piece of freeing may touch: each costs its bitmap and its descriptor in the log. And how many
+// blocks, where they are revoked: a transaction has room for so many revokes only.
 #pragma once
 
 #include "ext4/credits.h"
@@ -14,9 +15,10 @@ public:
   static constexpr unsigned kMax = 8;
   static constexpr std::uint32_t kCredits = kMax * credits::kGroup;
 
-  explicit FreedGroups(const Volume &volume) : geometry_(volume.geometry()) {}
+  FreedGroups(Volume &volume, bool metadata)
+      : geometry_(volume.geometry()), blocks_left_(metadata ? volume.journal().revokes_at_once() : ~std::uint32_t{0}) {}
 
-  // How many blocks at the *end* of the run lie in groups that are counted already or still fit; those are counted now.
+  // How many blocks at the *end* of the run may go: in groups that are counted already or still fit. Those are counted now.
   // `run` has been checked to lie in the file system.
   std::uint32_t admit_tail(BlockRun run) {
     std::uint32_t admitted = 0;
@@ -27,6 +29,8 @@ public:
       const BlockNumber first = std::max(run.start, geometry_.group_first_block(group));
       admitted += static_cast<std::uint32_t>(last - first) + 1;
     }
+    admitted = std::min(admitted, blocks_left_);
+    blocks_left_ -= admitted;
     return admitted;
   }
 
@@ -41,6 +45,7 @@ private:
   const format::Geometry &geometry_;
   std::array<GroupNumber, kMax> groups_;
   unsigned count_ = 0;
+  std::uint32_t blocks_left_;
 };
 
 }  // namespace outboard::ext4

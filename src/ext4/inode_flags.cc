@@ -1,7 +1,9 @@
 #include "ext4/inode_flags.h"
 
 #include "ext4/credits.h"
+#include "ext4/delayed.h"
 #include "ext4/inode_alloc.h"
+#include "ext4/journaled_data.h"
 
 #include <array>
 #include <cstddef>
@@ -68,8 +70,20 @@ Status check_project(const Volume &volume, const Inode &inode, std::uint32_t pro
   return {};
 }
 
+// Data that went through the journal will go past it, or the other way: nothing of the old way may be left.
+Status change_data_mode(Volume &volume, Inode &inode) {
+  TRY(delayed::record_written(volume, inode));
+  delayed::give_up(volume, inode);
+  if (journals_data(volume, inode)) TRY(journaled_data::leave(volume, inode));
+  ++inode.map_sequence;  // mappings say which way
+  return {};
+}
+
 Status apply(Volume &volume, Inode &inode, std::uint32_t flags, std::uint32_t project) {
   TRY(volume.check_writable());
+  format::InodeFields wanted = inode.fields;
+  wanted.flags = flags;
+  if (journals_data(volume, wanted) != journals_data(volume, inode)) TRY(change_data_mode(volume, inode));
   jbd2::Handle handle = TRY(volume.journal().start(credits::kStoreInode));
   const format::InodeFields before = inode.fields;
   inode.fields.flags = flags;

@@ -89,6 +89,8 @@ Attributes get_attributes(const Inode &inode);
 // One transaction; stores the inode with a new ctime. EOPNOTSUPP: flags nobody may show us or that this type of inode
 // cannot have, casefold or DAX changes, conversion between extents and block map. EPERM: immutable and not about to
 // cease to be, or not privileged. Visible flags that are not modifiable are ignored.
+// When the journal-data flag changes the way a file's data takes: no page of it may be dirty; waits for the journal to be
+// empty when the flag goes.
 Status set_flags(Volume &volume, Inode &inode, std::uint32_t flags, const Privileges &privileges);
 // The same through xflags (flags without an xflag are kept), and the project. EOPNOTSUPP: a project other than 0 on a
 // volume without the feature or with 128-byte inodes. EOVERFLOW: this inode has no room for one. EOPNOTSUPP: xflags

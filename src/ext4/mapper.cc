@@ -17,7 +17,9 @@ using iomap::Operation;
 
 constexpr std::uint64_t kNoFileReaches = std::uint64_t{1} << 63;  // bytes
 // Reserved in memory behind a growing file, bytes.
-constexpr std::uint64_t kAheadLeast = std::uint64_t{64} << 10, kAheadMost = std::uint64_t{8} << 20;
+constexpr std::uint64_t kAheadSmall = std::uint64_t{64} << 10, kAheadLarge = std::uint64_t{8} << 20;
+// A file with less than this is taken for a small one.
+constexpr std::uint64_t kLarge = std::uint64_t{64} << 10;
 
 Mapping as_mapping(const FileMapping &found, std::uint32_t block_size, std::uint64_t cookie) {
   Mapping mapping;
@@ -62,6 +64,7 @@ Result<Mapping> Mapper::begin(ByteRange range, Operation operation) {
   }
   const FileBlock first(static_cast<std::uint32_t>(block));
   FileMapping found = TRY(file_map::find(volume_, inode_, first, most_blocks(range, operation, limit - block)));
+  if (journals_data(volume_, inode_)) return journaled(found, operation);
   if (found.state == FileMapping::State::unwritten) clip_to_written(found);
   if (found.state == FileMapping::State::hole) {
     if (operation == Operation::write) return allocate(found);
@@ -124,6 +127,7 @@ Result<Mapping> Mapper::allocate(const FileMapping &hole) {
   if (ahead.count > 0 && ahead.start == goal.near) {
     run = {ahead.start, std::min(want, ahead.count)};
     ahead = {ahead.start + run.count, ahead.count - run.count};
+    volume_.blocks().use_ahead(run);
     // Those blocks are paid for; the promise is not needed.
     if (is_promised) delayed::withdraw(volume_, inode_, first, first + run.count);
   } else if (is_promised) {
@@ -141,13 +145,35 @@ Result<Mapping> Mapper::allocate(const FileMapping &hole) {
   return mapping;
 }
 
-// A file that grows at its end for the second time will go on: as much again as it has, within bounds.
+// A file that grows at its end, or begins large, will go on. A large one is given room for much more at once, so that files
+// whose pieces come in turn have few extents; nothing of it is on disk, and it is given back when the file rests.
 void Mapper::look_ahead(FileBlock first, BlockRun run) {
   const std::uint32_t block_size = volume_.block_size();
   const std::uint64_t size = inode_.fields.size;
-  if (size == 0 || std::uint64_t{first.value()} + 1 < size / block_size) return;
-  const std::uint64_t bytes = std::clamp(size + std::uint64_t{run.count} * block_size, kAheadLeast, kAheadMost);
+  const bool is_large = size + std::uint64_t{run.count} * block_size >= kLarge;
+  if (size == 0 ? !is_large : std::uint64_t{first.value()} + 1 < size / block_size) return;
+  const std::uint64_t bytes = is_large ? kAheadLarge : kAheadSmall;
   inode_.delayed.ahead = volume_.blocks().reserve_ahead(run, static_cast<std::uint32_t>(bytes / block_size));
+}
+
+// Every answer with the file's bytes says that they are not to be had from the device: a cache may keep it.
+Result<Mapping> Mapper::journaled(FileMapping found, Operation operation) {
+  if (operation == Operation::write) return fail(Error::unsupported("write: the file's data is journaled"));
+  const bool changes = operation == Operation::delay || (operation == Operation::zero && found.state == FileMapping::State::mapped);
+  if (changes) TRY(journaled_.open(found));
+  Mapping mapping = as_mapping(found, volume_.block_size(), inode_.map_sequence);
+  if (mapping.type == MappingType::mapped) mapping.flags |= iomap::kPrepared;
+  return mapping;
+}
+
+Result<std::span<std::byte>> Mapper::prepare(ByteRange block, const Mapping &mapping) {
+  return journaled_.prepare(block, BlockNumber((mapping.address + (block.offset - mapping.offset)) / volume_.block_size()));
+}
+
+Status Mapper::fetch(std::uint64_t offset, std::span<std::byte> into, const Mapping &mapping) {
+  const std::uint32_t block_size = volume_.block_size();
+  const std::uint64_t address = mapping.address + (offset - mapping.offset);
+  return journaled_.fetch(BlockNumber(address / block_size), address % block_size, into);
 }
 
 Status Mapper::ioend(ByteRange written, const Mapping &mapping) {
@@ -182,6 +208,7 @@ Status Mapper::ioend(ByteRange written, const Mapping &mapping) {
 }
 
 Status Mapper::end(ByteRange range, std::uint64_t moved, Operation operation, const Mapping &mapping) {
+  if ((mapping.flags & iomap::kPrepared) != 0) return journaled_.close(operation == Operation::delay && moved > 0 ? range.offset + moved : 0);
   if (operation != Operation::write || (mapping.flags & iomap::kFresh) == 0) return {};
   const std::uint32_t block_size = volume_.block_size();
   const BlockRun run{BlockNumber(mapping.address / block_size),

@@ -10,6 +10,7 @@
 //     zeroed on the device. A crash in between finds the inode on the orphan list: recovery sets its size again, and
 //     that zeroes the rest of the block.
 //  3. The remaining blocks are freed, piece by piece, and the last step takes the inode off the list.
+// Where the data is journaled, steps 1 and 2 are one transaction: the rest of the block changes in it, as all data does.
 // Growing, by whatever way, zeroes from the old end to the end of its block before the transaction that records the new
 // size begins (commit flushes the device before its commit block): whatever anybody left there, e.g. through a mapped
 // page, never becomes part of the file. That alone keeps *us* from showing old bytes; step 2 is for drivers that rely
@@ -20,6 +21,7 @@
 #include "ext4/delayed.h"
 #include "ext4/file_growth.h"
 #include "ext4/inode_alloc.h"
+#include "ext4/journaled_data.h"
 #include "ext4/orphans.h"
 #include "ext4/truncate_pieces.h"
 #include "ext4/xattrs.h"
@@ -54,17 +56,32 @@ std::uint32_t piece_credits(const Volume &volume, const Inode &inode) {
   return file_map::remove_credits(volume, inode) + credits::kStoreInode;
 }
 
+// The block of the new end, to be zeroed behind it in the transaction that records the size. Empty: there is none.
+Result<cache::BufferRef> journaled_tail(Volume &volume, const Inode &inode, std::uint64_t size) {
+  if (size % volume.block_size() == 0) return cache::BufferRef();
+  const FileBlock block(static_cast<std::uint32_t>(size / volume.block_size()));
+  const FileMapping last = TRY(file_map::find(volume, inode, block, 1));
+  if (last.state != FileMapping::State::mapped) return cache::BufferRef();
+  return journaled_data::read_block(volume, last.start);
+}
+
 Status shrink(Volume &volume, Inode &inode, std::uint64_t size) {
   const std::uint32_t block_size = volume.block_size();
-  const bool stale = TRY(stale_behind(volume, inode, size));
+  const bool journaled = journals_data(volume, inode);
+  const bool stale = !journaled && TRY(stale_behind(volume, inode, size));
+  const cache::BufferRef tail = journaled ? TRY(journaled_tail(volume, inode, size)) : cache::BufferRef();
   const FileBlock first(static_cast<std::uint32_t>(divide_up<std::uint64_t>(size, block_size)));
   const FileBlock end(static_cast<std::uint32_t>(file_map::max_file_blocks(volume, inode)));
 
-  jbd2::Handle handle = TRY(volume.journal().start(piece_credits(volume, inode) + Orphans::kCredits));
-  handle.mark_tracked();
+  jbd2::Handle handle = TRY(volume.journal().start(piece_credits(volume, inode) + Orphans::kCredits + 1));
+  if (!journaled) handle.mark_tracked();
+  if (tail) {
+    const std::uint64_t into = size % block_size;
+    TRY(journaled_data::zero(handle, *tail, into, block_size - into));
+  }
   inode.fields.size = size;
   inode.allocation_goal = {};
-  Result<FileBlock> reached = file_map::remove_piece(handle, volume, inode, first, end, false);
+  Result<FileBlock> reached = file_map::remove_piece(handle, volume, inode, first, end, blocks_are_journaled(volume, inode));
   TRY(growth::store_or_abort(handle, volume, inode));
   const bool unfinished = reached && (*reached > first || stale);
   const bool on_list_before = inode.on_orphan_list;
@@ -73,7 +90,7 @@ Status shrink(Volume &volume, Inode &inode, std::uint64_t size) {
   const jbd2::Tid tid = handle.tid();
   if (unfinished && status && !stale) {
     TRY(handle.ensure(piece_credits(volume, inode)));
-    status = free_pieces(handle, volume, inode, first, *reached, false);
+    status = free_pieces(handle, volume, inode, first, *reached);
   }
   handle.finish();
   if (!unfinished || !status) return status;
@@ -82,7 +99,7 @@ Status shrink(Volume &volume, Inode &inode, std::uint64_t size) {
     TRY(volume.journal().commit_and_wait(tid));
     status = growth::zero_behind_end(volume, inode);
     jbd2::Handle more = TRY(volume.journal().start(piece_credits(volume, inode)));
-    Status freed = free_pieces(more, volume, inode, first, *reached, false);
+    Status freed = free_pieces(more, volume, inode, first, *reached);
     more.finish();
     if (status) status = std::move(freed);
   }
@@ -102,7 +119,8 @@ bool has_map(const Volume &volume, const Inode &inode) {
 
 }  // namespace
 
-Status free_pieces(jbd2::Handle &handle, Volume &volume, Inode &inode, FileBlock first, FileBlock end, bool metadata) {
+Status free_pieces(jbd2::Handle &handle, Volume &volume, Inode &inode, FileBlock first, FileBlock end) {
+  const bool metadata = blocks_are_journaled(volume, inode);
   while (end > first) {
     Result<FileBlock> reached = file_map::remove_piece(handle, volume, inode, first, end, metadata);
     TRY(growth::store_or_abort(handle, volume, inode));
@@ -114,6 +132,10 @@ Status free_pieces(jbd2::Handle &handle, Volume &volume, Inode &inode, FileBlock
     TRY(handle.ensure(piece_credits(volume, inode)));
   }
   return {};
+}
+
+bool blocks_are_journaled(const Volume &volume, const Inode &inode) {
+  return !inode.is_regular() || journals_data(volume, inode);
 }
 
 Status check_changeable_map(const Volume &volume, const Inode &inode) {
@@ -143,13 +165,13 @@ Status delete_inode(Volume &volume, Inode &inode) {
   const std::uint32_t last_step = xattrs::set_credits(volume) + Orphans::kCredits + credits::kFreeInode;
   const std::uint32_t piece = piece_credits(volume, inode) + Orphans::kCredits;
   jbd2::Handle handle = TRY(volume.journal().start(piece + last_step));
-  handle.mark_tracked();
+  if (!journals_data(volume, inode)) handle.mark_tracked();
   const auto give_up = [&](Status why) {
     handle.finish();
     return why;
   };
   if (has_map(volume, inode)) {
-    const bool metadata = !inode.is_regular();
+    const bool metadata = blocks_are_journaled(volume, inode);
     const FileBlock end(static_cast<std::uint32_t>(file_map::max_file_blocks(volume, inode)));
     inode.fields.size = 0;
     Result<FileBlock> reached = file_map::remove_piece(handle, volume, inode, FileBlock(0), end, metadata);
@@ -161,7 +183,7 @@ Status delete_inode(Volume &volume, Inode &inode) {
         if (!added) return give_up(std::move(added));
       }
       TRY(handle.ensure(piece));
-      Status freed = free_pieces(handle, volume, inode, FileBlock(0), *reached, metadata);
+      Status freed = free_pieces(handle, volume, inode, FileBlock(0), *reached);
       if (!freed) return give_up(std::move(freed));
     }
     TRY(handle.ensure(last_step));

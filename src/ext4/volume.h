@@ -36,9 +36,9 @@ struct VolumeOptions {
   bool fast_commit = true;   // fsync by fast commits, on volumes with the feature
   bool discard = false;      // tell the device about freed blocks
   std::optional<ErrorPolicy> errors;  // default: the superblock's
+  bool journal_data = false;          // all regular files' data goes through the journal (data=journal)
   std::chrono::seconds commit_interval{5};
   std::size_t cache_bytes = std::size_t{32} << 20;
-  // Names of the transports and modes ("data=" is accepted and means the same for ordered and writeback: data first).
 };
 
 // What open() found worth telling a person.

@@ -94,6 +94,10 @@ Status Volume::Impl::check_features(std::string *refusal) {
   if (const std::string names = format::unsupported_ro_compat(superblock.features); !names.empty())
     force_read_only(fmt::format("read-only: features {} are not supported for writing", names));
   if (device.properties().read_only) force_read_only("read-only: the device cannot be written");
+  if (options.journal_data && !superblock.has(format::Compat::has_journal)) {
+    refuse(refusal, "cannot mount: data=journal needs a journal, and there is none");
+    return fail(Error::user(EINVAL, "data=journal without a journal"));
+  }
   switch (superblock.errors) {
   case format::ErrorBehaviour::continue_: policy = ErrorPolicy::continue_; break;
   case format::ErrorBehaviour::remount_read_only: policy = ErrorPolicy::remount_read_only; break;

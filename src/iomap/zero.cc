@@ -13,7 +13,8 @@ Result<std::uint64_t> zero(MappingSource &source, device::BlockDevice &device, B
     default: return {0, fail(Error::unsupported("zero: bytes are not on the device"))};
     }
     // `zero` never asks for new blocks, and shared ones are not ours to change.
-    if ((mapping.flags & (kFresh | kShared)) != 0) return {0, fail(Error::unsupported("zero: fresh or shared blocks"))};
+    if ((mapping.flags & (kFresh | kShared | kPrepared)) != 0)
+      return {0, fail(Error::unsupported("zero: fresh, shared or prepared blocks"))};
     Status status = device.zero(mapping.address + (piece.offset - mapping.offset), piece.length);
     if (!status) return {0, std::move(status)};
     return {piece.length, {}};

@@ -70,7 +70,8 @@ Status Handle::restart(std::uint32_t credits) {
 }
 
 Result<bool> Handle::ensure(std::uint32_t credits) {
-  if (credits_ >= credits || extend(credits - credits_)) return false;
+  const bool crowded = transaction_ != nullptr && journal_->impl_->is_crowded(*transaction_);
+  if (!crowded && (credits_ >= credits || extend(credits - credits_))) return false;
   TRY(restart(credits));
   return true;
 }
@@ -140,7 +141,7 @@ Result<Transaction *> Journal::Impl::begin(std::uint32_t credits) {
       running_->reserved = options_.before_commit_credits;
     }
     Transaction &transaction = *running_;
-    if (credits > data_limit_ - transaction.reserved || (log_ && transaction.revokes.load() > revoke_limit_ / 2)) {
+    if (credits > data_limit_ - transaction.reserved || is_crowded(transaction)) {
       // Waits for the commit thread to take the full transaction; ends when the commit before it is done and the
       // transaction's handles have ended.
       request_commit(transaction);
@@ -169,7 +170,7 @@ bool Journal::Impl::extend(Transaction &transaction, std::uint32_t credits) {
   // A transaction whose commit waits for this handle is not made longer.
   if (transaction.locked || abort_reason_) return false;
   if (credits > data_limit_ - transaction.reserved) return false;
-  if (log_ && transaction.revokes.load() > revoke_limit_ / 2) return false;
+  if (is_crowded(transaction)) return false;
   transaction.reserved += credits;
   return true;
 }

@@ -281,6 +281,11 @@ Result<Handle> Journal::start(std::uint32_t credits) {
 
 std::uint32_t Journal::max_credits() const { return impl_->data_limit_ - impl_->options_.before_commit_credits; }
 
+std::uint32_t Journal::revokes_at_once() const {
+  constexpr std::uint32_t kHandles = 16;  // half of the limit is kept for those that are open when it is reached
+  return impl_->log_ ? std::max<std::uint32_t>(impl_->revoke_limit_ / kHandles, 1) : ~std::uint32_t{0};
+}
+
 Tid Journal::running_tid() const {
   MutexLock lock(impl_->lock_);
   const bool locked = impl_->running_ && impl_->running_->locked;

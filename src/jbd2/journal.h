@@ -53,7 +53,7 @@ public:
   bool extend(std::uint32_t credits);
   // The state is consistent here: let a commit happen if one wants to, go on with `credits` (perhaps in the next transaction).
   Status restart(std::uint32_t credits);
-  // Makes sure `credits` are left: extends or restarts. True when it restarted.
+  // Makes sure `credits` are left, and room for revokes: extends or restarts. True when it restarted.
   Result<bool> ensure(std::uint32_t credits);
 
   // Fast commits (docs/jbd2.md). Whatever this handle changes is known to whoever encodes fast commits; a handle that changes
@@ -115,6 +115,9 @@ public:
   // ever hold is Error::user(E2BIG); callers split their work.
   Result<Handle> start(std::uint32_t credits);
   std::uint32_t max_credits() const;  // the largest start() that can succeed
+  // How many blocks an operation may revoke between two ensure() (or before the first): a transaction has room for that
+  // from several handles at once.
+  std::uint32_t revokes_at_once() const;
 
   // The transaction a change made now would join, and the newest that is durable.
   Tid running_tid() const;

@@ -46,6 +46,8 @@ struct Journal::Impl {
   Status join(Transaction &transaction, std::uint32_t &credits, cache::Buffer &buffer);
   Status revoke(Transaction &transaction, BlockNumber block);
   void note_change(Transaction &transaction);
+  // So many revokes that the rest is for the handles that are open.
+  bool is_crowded(const Transaction &transaction) const { return log_ && transaction.revokes.load() > revoke_limit_ / 2; }
   bool room_for_transaction() const REQUIRES(lock_);
   BufferState &state_of(cache::Buffer &buffer) REQUIRES(buffer.journal_lock());
 

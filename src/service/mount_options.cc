@@ -41,11 +41,11 @@ Outcome set_errors(MountOptions &o, std::string_view value) {
   return {};
 }
 
-Outcome set_data(MountOptions &, std::string_view value) {
+Outcome set_data(MountOptions &o, std::string_view value) {
   // Data is on the device before the transaction that finds it, whatever the mode: writeback asks for less than it gets.
-  if (value == "ordered" || value == "writeback") return {};
-  if (value == "journal") return std::unexpected(std::string("option data=journal is not supported yet; ordered is what there is"));
-  return bad("data", value, "ordered or writeback");
+  o.volume.volume.journal_data = value == "journal";
+  if (value == "ordered" || value == "writeback" || value == "journal") return {};
+  return bad("data", value, "ordered, writeback or journal");
 }
 
 template <class T> std::optional<T> number(std::string_view text) {
@@ -94,7 +94,7 @@ const std::vector<Option> &table() {
       {"offset", true, "where the file system starts in SRC, in bytes (k, M, G suffixes)", set_offset},
       {"sizelimit", true, "how many bytes of SRC belong to it", set_size_limit},
       {"errors", true, "continue, remount-ro or panic: what to do when the disk contradicts itself", set_errors},
-      {"data", true, "ordered (the default) or writeback: both write data before the metadata that finds it", set_data},
+      {"data", true, "ordered (the default) or writeback: both write data before the metadata that finds it; journal: data goes through the journal", set_data},
       {"commit", true, "seconds between journal commits (default 5)", set_commit},
       {"journal_path", true, "device or file of an external journal",
        [](MountOptions &o, std::string_view value) -> Outcome {

@@ -16,6 +16,15 @@ TEST(MountOptions, TakesExt4sNames) {
   EXPECT_EQ(o.offset, 1u << 20);
 }
 
+TEST(MountOptions, TheLastDataModeCounts) {
+  MountOptions o;
+  ASSERT_TRUE(parse_mount_options("data=journal", o));
+  EXPECT_TRUE(o.volume.volume.journal_data);
+  ASSERT_TRUE(parse_mount_options("data=ordered", o));
+  EXPECT_FALSE(o.volume.volume.journal_data);
+  EXPECT_FALSE(parse_mount_options("data=none", o));
+}
+
 TEST(MountOptions, NamesTheWordItDoesNotKnow) {
   MountOptions o;
   auto outcome = parse_mount_options("ro,frobnicate=3", o);

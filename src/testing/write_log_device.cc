@@ -1,9 +1,8 @@
 #include "testing/write_log_device.h"
 
-#include "base/units.h"
+#include "testing/crash_states.h"
 
 #include <algorithm>
-#include <random>
 
 namespace outboard::testing {
 
@@ -12,55 +11,10 @@ using device::MemoryDevice;
 
 namespace {
 
-constexpr std::uint64_t kSector = 512;
-using Random = std::mt19937_64;
-
-bool is_change(const LogEntry &entry) {
-  return entry.kind == LogEntry::Kind::write || entry.kind == LogEntry::Kind::zero ||
-         entry.kind == LogEntry::Kind::discard;
-}
-
-bool one_in(Random &random, std::uint64_t n) { return random() % n == 0; }
-
-// A stretch of one change.
-Status apply_part(MemoryDevice &image, const LogEntry &entry, std::uint64_t from, std::uint64_t length) {
-  if (entry.kind == LogEntry::Kind::write)
-    return image.write(entry.offset + from, std::span(entry.data).subspan(from, length));
-  return image.zero(entry.offset + from, length);  // what a discard of ours leaves, too
-}
-
-// Some of a change's sectors: a random set for a small one, a beginning for a long one (a stream that was cut).
-Status apply_torn(MemoryDevice &image, const LogEntry &entry, Random &random) {
-  const std::uint64_t first = entry.offset / kSector;
-  const std::uint64_t sectors = divide_up(entry.offset + entry.length, kSector) - first;
-  const bool cut = sectors > 256 || one_in(random, 2);
-  const std::uint64_t kept = random() % (sectors + 1);
-  for (std::uint64_t sector = 0; sector < sectors; ++sector) {
-    if (cut ? sector >= kept : one_in(random, 2)) continue;
-    const std::uint64_t start = std::max((first + sector) * kSector, entry.offset);
-    const std::uint64_t end = std::min((first + sector + 1) * kSector, entry.offset + entry.length);
-    TRY(apply_part(image, entry, start - entry.offset, end - start));
-  }
-  return {};
-}
-
-// Undefined contents: as they were, zeros, or garbage that no reader should take for anything.
-Status apply_discard(MemoryDevice &image, const LogEntry &entry, Random &random) {
-  switch (random() % 3) {
-  case 0: return {};
-  case 1: return image.zero(entry.offset, entry.length);
-  default: {
-    const std::vector<std::byte> garbage(std::min<std::uint64_t>(entry.length, 1 << 20), std::byte{0xdb});
-    for (std::uint64_t done = 0; done < entry.length; done += garbage.size())
-      TRY(image.write(entry.offset + done,
-                      std::span(garbage).first(std::min<std::uint64_t>(garbage.size(), entry.length - done))));
-    return {};
-  }
-  }
-}
+bool one_in(CrashRandom &random, std::uint64_t n) { return random() % n == 0; }
 
 // Which of `count` changes that are not durable survive.
-std::vector<bool> choose_survivors(std::size_t count, std::uint64_t seed, Random &random) {
+std::vector<bool> choose_survivors(std::size_t count, std::uint64_t seed, CrashRandom &random) {
   std::vector<bool> survives(count, seed == 1);
   if (seed <= 1 || count == 0) return survives;
   switch (random() % 4) {
@@ -200,7 +154,7 @@ Result<std::unique_ptr<MemoryDevice>> WriteLogDevice::image_at(std::uint64_t pos
 }
 
 Result<std::unique_ptr<MemoryDevice>> WriteLogDevice::crash_state(std::uint64_t position, std::uint64_t seed) const {
-  Random random(seed * 0x9e3779b97f4a7c15u + position);
+  CrashRandom random(seed * 0x9e3779b97f4a7c15u + position);
   const std::vector<bool> survives = choose_survivors(volatile_changes(position), seed, random);
   const bool tears = seed > 1 && one_in(random, 2);
   auto image = base_->clone();

@@ -1,5 +1,6 @@
 // File contents: which locks a read or write holds; the bytes are the engine's business.
 #include "ext4/file_map.h"
+#include "ext4/journaled_data.h"
 #include "ext4/mapper.h"
 #include "ext4/truncate.h"
 #include "iomap/buffered.h"
@@ -105,7 +106,11 @@ Result<std::size_t> MountedVolume::write_direct(Inode &inode, std::uint64_t offs
     CleanLock lock(*this, inode);
     TRY(lock.status());
     ext4::Mapper mapper(*volume_, inode.disk);
-    written = iomap::direct::write(mapper, volume_->device(), volume_->block_size(), offset, data, inode.disk.fields.size);
+    // Nobody writes past the journal what belongs into it.
+    if (ext4::journals_data(*volume_, inode.disk))
+      written = iomap::buffered::write(mapper, inode.pages, volume_->device(), offset, data);
+    else
+      written = iomap::direct::write(mapper, volume_->device(), volume_->block_size(), offset, data, inode.disk.fields.size);
     inode.pages.set_size(inode.disk.fields.size);
   }
   flusher_->note(inode);
@@ -211,6 +216,8 @@ Result<std::uint64_t> MountedVolume::map_block(NodeId node, std::uint64_t block,
     TRY(record_written(*inode));
   }
   ReadLock lock(inode->lock);
+  // Whoever asks means to look at the device.
+  if (ext4::journals_data(*volume_, inode->disk) && !volume_->read_only()) TRY(reported(volume_->journal().checkpoint_all()));
   const std::uint64_t offset = block * block_size;
   if (block_size == 0 || offset / block_size != block || offset >= inode->disk.fields.size) return std::uint64_t{0};
   ext4::Mapper mapper(*volume_, inode->disk);

@@ -45,9 +45,7 @@ Result<std::size_t> MountedVolume::inode_ioctl(Inode &inode, std::uint32_t comma
   case FS_IOC_SETFLAGS: {
     const auto wanted = TRY(take<std::uint32_t>(in));
     const ChangeGate::Pass pass = TRY(begin_change("ioctl", node_of(inode.number)));
-    WriteLock lock(inode.lock);
-    if (caller.uid != 0 && caller.uid != inode.disk.fields.uid) return fail(Error::user(EPERM));
-    TRY(reported(flags::set_flags(*volume_, inode.disk, wanted, privileges_of(caller))));
+    TRY(set_flags(inode, wanted, caller));
     return std::size_t{0};
   }
   case FS_IOC_FSGETXATTR: {
@@ -74,6 +72,28 @@ Result<std::size_t> MountedVolume::inode_ioctl(Inode &inode, std::uint32_t comma
   }
   default: return fail(Error::user(ENOTTY));
   }
+}
+
+// Whether a file's data is journaled changes with none of it dirty; nobody else changes that while Inode::io is held.
+Status MountedVolume::set_flags(Inode &inode, std::uint32_t wanted, const Caller &caller) {
+  namespace flags = ext4::inode_flags;
+  const auto set = [&]() NO_THREAD_SAFETY_ANALYSIS -> Status {  // the inode is locked
+    if (caller.uid != 0 && caller.uid != inode.disk.fields.uid) return fail(Error::user(EPERM));
+    return reported(flags::set_flags(*volume_, inode.disk, wanted, privileges_of(caller)));
+  };
+  WriteLock io(inode.io);
+  bool changes_journaling = false;
+  {
+    ReadLock lock(inode.lock);
+    changes_journaling = inode.disk.is_regular() && ((inode.disk.fields.flags ^ wanted) & flags::kJournalData) != 0;
+  }
+  if (!changes_journaling) {
+    WriteLock lock(inode.lock);
+    return set();
+  }
+  CleanLock lock(*this, inode);
+  TRY(lock.status());
+  return set();
 }
 
 Result<std::size_t> MountedVolume::trim(std::span<const std::byte> in, std::span<std::byte> out) {

@@ -169,6 +169,7 @@ private:
 
   Result<std::size_t> inode_ioctl(Inode &inode, std::uint32_t command, std::span<const std::byte> in,
                                   std::span<std::byte> out, const Caller &caller);
+  Status set_flags(Inode &inode, std::uint32_t wanted, const Caller &caller) EXCLUDES(inode.io, inode.lock);
   Result<std::size_t> trim(std::span<const std::byte> in, std::span<std::byte> out);
 
   // On the reaper's thread: deletes an unlinked inode; writes the times of one that is idle and in the way.

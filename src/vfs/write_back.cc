@@ -56,18 +56,27 @@ void MountedVolume::write_back_locked(Inode &inode) {
   const std::uint32_t block_size = volume_->block_size();
   LockedMapper source(*volume_, inode);
   inode.data_unflushed = true;
+  Status end_lost;  // why the block of the recorded end could not be written
   for (std::uint64_t at = 0;;) {
     pagecache::FileCache::Batch batch;
+    std::uint64_t end_of_file = 0;
     {
       // No writer is half-way through a folio.
       ReadLock lock(inode.lock);
       batch = inode.pages.take(at, kBatchBytes);
+      end_of_file = inode.disk.fields.size;
     }
     if (batch.empty()) return;
     at = batch.folios.back()->end();
     iomap::WriteBackCount done;
-    const Status status = iomap::write_back(source, batch, volume_->device(), block_size, done);
-    if (!status) lose(inode, {batch.range.offset + done.bytes, at - batch.range.offset - done.bytes}, status.error());
+    const Status status = end_lost ? iomap::write_back(source, batch, volume_->device(), block_size, done) : fail(end_lost.error());
+    if (!status) {
+      const ByteRange lost{batch.range.offset + done.bytes, at - batch.range.offset - done.bytes};
+      lose(inode, lost, status.error());
+      // What follows would record a size that exposes what the device has behind the old end.
+      if (end_of_file % block_size != 0 && lost.offset < round_up<std::uint64_t>(end_of_file, block_size) && lost.end() > end_of_file)
+        end_lost = fail(status.error());
+    }
     inode.pages.finish(batch);
   }
 }

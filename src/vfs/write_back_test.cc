@@ -493,6 +493,32 @@ TEST_F(WriteBack, AFailureReachesFsyncAndOneSyncOfEverything) {
 
 // --- names ----------------------------------------------------------------------------------------------------------
 
+// The device has stale bytes behind the end; their place is zeroed in memory by a write that the device then refuses. Data
+// further on may not make the file so long that they show.
+TEST_F(WriteBack, ATailThatCouldNotBeZeroedIsNeverPartOfTheFile) {
+  make();
+  const NodeId node = create("f");
+  ASSERT_OK(write(node, filled(kA, 100)));
+  ASSERT_OK(volume_->sync_all());
+  ASSIGN_OK(const std::uint64_t block, volume_->map_block(node, 0, kBlock));
+  ASSERT_NE(block, 0u);
+  const std::string secret = filled("<old secret data", kBlock - 100);
+  ASSERT_OK(log_->write(block * kBlock + 100, bytes_of(secret)));
+  marked_->set(kA, Action::fail);
+  ASSERT_OK(write(node, filled(kA, 10)));
+  ASSERT_OK(write(node, filled(kB, 8 * kBlock), 20 << 20));
+  EXPECT_ERROR(volume_->sync(node, false), EIO);
+  marked_->set(kA, Action::pass);
+  ASSERT_OK(commit());
+  after_crash(log_->position(), 0, true, [&](MountedVolume &volume) {
+    const std::string text = contents(volume, "f");
+    EXPECT_GE(text.size(), 100u);
+    EXPECT_EQ(text.find("old secret"), std::string::npos) << text.size();
+  });
+  static_cast<void>(volume_->unmount());
+  volume_.reset();
+}
+
 TEST_F(WriteBack, ReplacingAFileByAFreshOneShowsOldOrNewContentsAtEveryCut) {
   make();
   const std::string before = filled("the old contents", 9 * kBlock), after = filled(kA, 25 * kBlock);

@@ -17,6 +17,7 @@ namespace {
 struct Variant {
   const char *name;
   std::vector<std::string> mkfs;
+  std::vector<std::string> options = {};  // of our mounts
 };
 
 class Kill : public ::testing::TestWithParam<Variant> {};
@@ -34,7 +35,7 @@ TEST_P(Kill, NothingAcknowledgedIsLostWhenTheServerIsKilled) {
   for (unsigned round = 1; round <= rounds; ++round) {
     SCOPED_TRACE(fmt::format("round {}", round));
     {
-      OutboardMount mount(image, live);
+      OutboardMount mount(image, live, GetParam().options);
       ASSERT_TRUE(mount.mounted());
       if (round == 1) load.prepare();
       load.start(round);
@@ -61,7 +62,7 @@ TEST_P(Kill, NothingAcknowledgedIsLostWhenTheServerIsKilled) {
 
 INSTANTIATE_TEST_SUITE_P(Images, Kill,
                          ::testing::Values(Variant{"ext4", {}}, Variant{"ext4_1k_orphan_file", {"-b", "1024", "-O", "orphan_file"}},
-                                           Variant{"ext3", {"-t", "ext3"}}),
+                                           Variant{"ext3", {"-t", "ext3"}}, Variant{"ext4_data_journal", {}, {"data=journal"}}),
                          [](const auto &param) { return param.param.name; });
 
 }  // namespace
