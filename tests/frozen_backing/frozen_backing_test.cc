@@ -162,9 +162,9 @@ TEST_P(FrozenBacking, ReadsAndFaultsAreServedWritersWaitAndTheFreezeCompletes) {
   ASSERT_OK(testing::write_file(mount.path() + "/mapped", text));
   ASSERT_OK(testing::write_file(mount.path() + "/cold", text));
   ASSERT_EQ(run_command({outboard_program(), "sync", mount.path()})->exit, 0);
-  const UniqueFd ours(::open((mount.path() + "/mapped").c_str(), O_RDONLY | O_CLOEXEC));
-  const UniqueFd cold(::open((mount.path() + "/cold").c_str(), O_RDONLY | O_CLOEXEC));
-  const UniqueFd theirs(::open(backing.file("copy").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+  UniqueFd ours(::open((mount.path() + "/mapped").c_str(), O_RDONLY | O_CLOEXEC));
+  UniqueFd cold(::open((mount.path() + "/cold").c_str(), O_RDONLY | O_CLOEXEC));
+  UniqueFd theirs(::open(backing.file("copy").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
   ASSERT_TRUE(ours && cold && theirs);
   void *mapping = ::mmap(nullptr, kFile, PROT_READ, MAP_SHARED, ours.get(), 0);
   ASSERT_NE(mapping, MAP_FAILED);
@@ -243,6 +243,7 @@ TEST_P(FrozenBacking, ReadsAndFaultsAreServedWritersWaitAndTheFreezeCompletes) {
     EXPECT_TRUE(copy == text) << "what A copied out of our mapping is not what we hold";
   }
   ::munmap(mapping, kFile);
+  for (UniqueFd *file : {&ours, &cold, &theirs}) file->reset();
   EXPECT_EQ(mount.unmount(), "");
   EXPECT_EQ(fsck_complaint(image), "");
 }

@@ -115,7 +115,7 @@ TEST_P(FreezeCommand, ACopyIsCleanWritersWaitAndReadersDoNot) {
   EXPECT_TRUE(eventually([&] { return begun == kWriters; }));
   std::this_thread::sleep_for(200ms);
   EXPECT_EQ(done, 0);
-  const UniqueFd fd(::open(path("cold").c_str(), O_RDONLY | O_DIRECT | O_CLOEXEC));
+  UniqueFd fd(::open(path("cold").c_str(), O_RDONLY | O_DIRECT | O_CLOEXEC));
   ASSERT_TRUE(fd);
   void *memory = std::aligned_alloc(4096, cold.size());
   EXPECT_EQ(::pread(fd.get(), memory, cold.size(), 0), static_cast<ssize_t>(cold.size()));
@@ -126,6 +126,7 @@ TEST_P(FreezeCommand, ACopyIsCleanWritersWaitAndReadersDoNot) {
   ASSERT_NE(mapped, MAP_FAILED);
   EXPECT_EQ(std::memcmp(mapped, cold.data(), cold.size()), 0);
   ::munmap(mapped, cold.size());
+  fd.reset();
   EXPECT_EQ(done, 0);
   EXPECT_TRUE(*testing::read_file(copy) == *testing::read_file(image_)) << "changed while frozen";
 
