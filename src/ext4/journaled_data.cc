@@ -64,7 +64,7 @@ Status JournaledData::start(const growth::Change &change, std::uint32_t blocks) 
   if (change.kind == growth::Kind::fresh) {
     if (Status mapped = growth::change_map(handle, volume_, inode_, change); !mapped) {
       // An extent may have been split before its other half failed.
-      Status stored = growth::store_or_abort(handle, volume_, inode_);
+      static_cast<void>(growth::store_or_abort(handle, volume_, inode_));
       handle.finish();
       return mapped;
     }

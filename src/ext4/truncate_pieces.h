@@ -6,8 +6,8 @@
 namespace outboard::ext4::truncate {
 
 // Unmaps and frees [first, end) in as many pieces as it takes; the handle is extended or restarted between them, the
-// inode stored with each. Blocks that went through the journal (directories, symlinks, journaled data) are revoked. Holds file_map::remove_credits() + credits::kStoreInode at the start, and leaves the caller
-// to finish().
+// inode stored with each. Blocks that went through the journal (directories, symlinks, journaled data) are revoked. Holds
+// file_map::remove_credits() + credits::kStoreInode at the start, and leaves the caller to finish().
 Status free_pieces(jbd2::Handle &handle, Volume &volume, Inode &inode, FileBlock first, FileBlock end);
 bool blocks_are_journaled(const Volume &volume, const Inode &inode);
 

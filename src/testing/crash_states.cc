@@ -10,8 +10,6 @@ namespace {
 
 constexpr std::uint64_t kSector = 512;
 
-bool one_in(CrashRandom &random, std::uint64_t n) { return random() % n == 0; }
-
 // Which of the loose changes survive, the newest (the last) always among them.
 std::vector<bool> choose(std::size_t count, CrashRandom &random) {
   std::vector<bool> survives(count, false);

@@ -14,6 +14,7 @@ namespace outboard::testing {
 
 // Parts of a change, for whoever builds images from log entries.
 using CrashRandom = std::mt19937_64;
+inline bool one_in(CrashRandom &random, std::uint64_t n) { return random() % n == 0; }
 bool is_change(const LogEntry &entry);
 // `length` bytes of the change, from `from` of it on.
 Status apply_part(device::MemoryDevice &image, const LogEntry &entry, std::uint64_t from, std::uint64_t length);

@@ -11,8 +11,6 @@ using device::MemoryDevice;
 
 namespace {
 
-bool one_in(CrashRandom &random, std::uint64_t n) { return random() % n == 0; }
-
 // Which of `count` changes that are not durable survive.
 std::vector<bool> choose_survivors(std::size_t count, std::uint64_t seed, CrashRandom &random) {
   std::vector<bool> survives(count, seed == 1);

@@ -20,14 +20,6 @@ void storm(unsigned threads, const std::function<void(unsigned, std::mt19937 &)>
   for (std::thread &thread : running) thread.join();
 }
 
-template <class T> bool expected(const Result<T> &result, std::initializer_list<int> codes) {
-  if (result) return true;
-  for (const int code : codes)
-    if (result.error().is(code)) return true;
-  ADD_FAILURE() << result.error().message();
-  return false;
-}
-
 TEST(ConcurrentVolume, MixedOperationsOnFewNamesLeaveACleanImage) {
   MountedImage image({"-N", "256"});
   std::vector<NodeId> directories = {kRootNode};

@@ -23,14 +23,6 @@ void expect_nobody_waited_for_has_waited(MountedImage &image) {
   EXPECT_EQ(counts(image, ThreadRole::client).deleted, 0u) << "FORGET does not delete either";
 }
 
-template <class T> bool expected(const Result<T> &result, std::initializer_list<int> codes) {
-  if (result) return true;
-  for (const int code : codes)
-    if (result.error().is(code)) return true;
-  ADD_FAILURE() << result.error().message();
-  return false;
-}
-
 TEST(InodeLives, TheFlusherThatHoldsAnUnlinkedFileLastOnlyQueuesIt) {
   MountedVolumeOptions options;
   options.flusher.delay = 100ms;

@@ -11,6 +11,7 @@
 #include <chrono>
 #include <functional>
 #include <gtest/gtest.h>
+#include <initializer_list>
 #include <set>
 #include <string>
 #include <thread>
@@ -28,6 +29,15 @@ inline bool eventually(const std::function<bool()> &condition) {
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
   }
   return condition();
+}
+
+// Whether a result is one that storms of operations may have: success, or one of these errors. Any other is a failure.
+template <class T> bool expected(const Result<T> &result, std::initializer_list<int> codes) {
+  if (result) return true;
+  for (const int code : codes)
+    if (result.error().is(code)) return true;
+  ADD_FAILURE() << result.error().message();
+  return false;
 }
 
 class MountedImage {

@@ -3,10 +3,13 @@
 #include "crash_explorer/tagged_bytes.h"
 
 #include <algorithm>
+#include <cerrno>
+#include <chrono>
 #include <fmt/format.h>
 #include <linux/falloc.h>
 #include <linux/fs.h>
 #include <sys/stat.h>
+#include <thread>
 
 namespace outboard::crash_explorer {
 
@@ -325,6 +328,22 @@ void Script::sync_all() {
     promises_.all_synced(log_.position());
     return {};
   });
+}
+
+std::uint64_t Script::free_inodes() {
+  const auto now = filesystem_->statistics();
+  return now ? now->free_inodes : 0;
+}
+
+void Script::until_free(std::uint64_t inodes) {
+  for (const auto end = std::chrono::steady_clock::now() + std::chrono::minutes(1); free_inodes() != inodes;) {
+    if (std::chrono::steady_clock::now() > end && status_) {
+      doing_ = "deletion";
+      status_ = fail(Error::system(ETIMEDOUT, "what was unlinked is not deleted"));
+    }
+    if (!status_) return;
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
 }
 
 void Script::background() {

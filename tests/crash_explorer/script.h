@@ -58,6 +58,9 @@ public:
   void write_sync(const std::string &path, std::uint64_t offset, std::size_t length);  // O_SYNC
   void sync_all();
   void remount();
+  // Until what was unlinked has been deleted, as another thread does: so many inodes are free then. No operation.
+  std::uint64_t free_inodes();
+  void until_free(std::uint64_t inodes);
   // What the timers do: everything is written back and committed, and nobody is told.
   void background();
 
