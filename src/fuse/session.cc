@@ -234,8 +234,8 @@ void Session::handle_destroy(Worker &worker, const Request &request) {
     // Each wait ends with the one operation that is still under way there.
     for (const Worker &other : workers_) Gate::wait_outside(other.slot);
     Gate::wait_outside(write_backs_->slot());
-    Gate::wait_outside(parked_->slot());
   }
+  parked_->wait_outside();
   Reply reply(worker.replies.payload());
   unmount_result_ = filesystem_.unmount();
   if (!unmount_result_) reply.fail(error_number(unmount_result_.error(), "unmount", vfs::kRootNode));

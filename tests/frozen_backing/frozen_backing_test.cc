@@ -48,8 +48,13 @@ bool eventually(const std::function<bool()> &condition) {
   return condition();
 }
 
-// A loop mount of the kernel's, which is thawed whatever becomes of the test: a process of its own does it when it is told, when
-// the test's process goes, or when it has heard nothing for a minute. (A file system left frozen would hang whoever comes by.)
+// How long the watchdog lets a file system be frozen: far beyond what any round needs, so that hanging until then is a failure.
+constexpr long kPatienceSeconds = 120;
+
+// A loop mount of the kernel's, which is thawed whatever becomes of the test: a process of its own does it when the test's process
+// goes, or when it has heard nothing for long. (A file system left frozen would hang whoever comes by.) If nothing is heard after
+// that either, a freeze hangs half-way: it waits for a writer that waits for our server. The end of the test's process is the
+// writer's end, and so the freeze's.
 class Backing {
 public:
   Backing(const std::string &type, const testing::TemporaryDirectory &work) : path_(work.file("backing")) {
@@ -85,21 +90,26 @@ public:
   std::string file(const std::string &name) const { return path_ + "/" + name; }
   // fsfreeze(8), which has to come back.
   void freeze() {
-    [[maybe_unused]] const ssize_t alive = ::write(pipe_[1], "f", 1);
-    const auto done = run_command({"fsfreeze", "--freeze", path_}, {.input = {}, .environment = {}, .deadline = 50s});
+    tell_watchdog();
+    const auto done = run_command({"fsfreeze", "--freeze", path_}, {.input = {}, .environment = {}, .deadline = 100s});
+    tell_watchdog();
     ASSERT_TRUE(done.has_value()) << "fsfreeze does not return: " << done.error().message();
     ASSERT_EQ(done->exit, 0) << done->err;
   }
-  void thaw() {
-    if (!mounted_) return;
+  // False: it was not frozen (any more).
+  bool thaw() {
+    if (!mounted_) return false;
+    tell_watchdog();
     const UniqueFd root(::open(path_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-    ::ioctl(root.get(), FITHAW, 0);
+    return ::ioctl(root.get(), FITHAW, 0) == 0;
   }
+  void tell_watchdog() { [[maybe_unused]] const ssize_t told = ::write(pipe_[1], "!", 1); }
 
 private:
   void watch() {
     if (::pipe2(pipe_, O_CLOEXEC) != 0) return;
     const int root = ::open(path_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    const pid_t test = ::getpid();
     watchdog_ = ::fork();
     if (watchdog_ != 0) {
       ::close(root);
@@ -109,14 +119,18 @@ private:
     // Only system calls from here on. The end of the pipe is the end of the test's process, or of this object.
     ::close(pipe_[1]);
     ::setsid();
-    for (;;) {
+    for (int silent = 0;;) {
       fd_set set;
       FD_ZERO(&set);
       FD_SET(pipe_[0], &set);
-      timeval minute{.tv_sec = 60, .tv_usec = 0};
+      timeval patience{.tv_sec = kPatienceSeconds, .tv_usec = 0};
       char byte = 0;
-      const int ready = ::select(pipe_[0] + 1, &set, nullptr, nullptr, &minute);
-      if (ready > 0 && ::read(pipe_[0], &byte, 1) == 1) continue;
+      const int ready = ::select(pipe_[0] + 1, &set, nullptr, nullptr, &patience);
+      if (ready > 0 && ::read(pipe_[0], &byte, 1) == 1) {
+        silent = 0;
+        continue;
+      }
+      if (ready == 0 && ++silent > 2) ::kill(test, SIGKILL);
       ::ioctl(root, FITHAW, 0);
       if (ready > 0) ::_exit(0);
     }
@@ -159,6 +173,8 @@ TEST_P(FrozenBacking, ReadsAndFaultsAreServedWritersWaitAndTheFreezeCompletes) {
   OutboardMount mount(image, work.file("mnt"), GetParam().plain ? std::vector<std::string>{"plain"} : std::vector<std::string>{});
   ASSERT_TRUE(mount.mounted());
   const std::string text = pattern(1);
+  // Writers make their files in a directory of their own: whoever makes one holds its directory, in the kernel, until it is made.
+  ASSERT_EQ(::mkdir((mount.path() + "/writers").c_str(), 0755), 0) << errno;
   ASSERT_OK(testing::write_file(mount.path() + "/mapped", text));
   ASSERT_OK(testing::write_file(mount.path() + "/cold", text));
   ASSERT_EQ(run_command({outboard_program(), "sync", mount.path()})->exit, 0);
@@ -172,7 +188,7 @@ TEST_P(FrozenBacking, ReadsAndFaultsAreServedWritersWaitAndTheFreezeCompletes) {
 
   for (int round = 0; round < rounds() && !HasFatalFailure(); ++round) {
     SCOPED_TRACE(fmt::format("round {}", round));
-    std::atomic<bool> stop{false}, frozen{false};
+    std::atomic<bool> stop{false};
     std::atomic<std::uint64_t> copied{0};
     // A: writes to the file system that is being frozen, from our pages, which are faulted in one by one.
     std::thread copier([&] {
@@ -191,7 +207,7 @@ TEST_P(FrozenBacking, ReadsAndFaultsAreServedWritersWaitAndTheFreezeCompletes) {
     std::atomic<std::uint64_t> kept{0};
     for (int who = 0; who < kWriters; ++who)
       writers.emplace_back([&, who] {
-        const UniqueFd fd(::open(fmt::format("{}/w{}", mount.path(), who).c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
+        const UniqueFd fd(::open(fmt::format("{}/writers/{}", mount.path(), who).c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
         EXPECT_TRUE(fd) << errno;
         for (int piece = 0; fd && !stop && piece < 2000; ++piece) {
           const std::string line = fmt::format("{:015}\n", piece);
@@ -204,7 +220,6 @@ TEST_P(FrozenBacking, ReadsAndFaultsAreServedWritersWaitAndTheFreezeCompletes) {
     EXPECT_TRUE(eventually([&] { return copied > 1 && kept > 20; }));
     // B: completes, though A needs us to get on.
     backing.freeze();
-    frozen = true;
     const std::uint64_t at_freeze = kept;
     if (!HasFatalFailure()) {
       // All that ask for the disk now wait, in every thread that the server has for them. (fsyncs that were through at the
@@ -226,14 +241,14 @@ TEST_P(FrozenBacking, ReadsAndFaultsAreServedWritersWaitAndTheFreezeCompletes) {
       const std::uint64_t settled = kept;
       EXPECT_LE(settled - at_freeze, static_cast<std::uint64_t>(kWriters)) << "fsync returns while the disk takes nothing";
     }
-    backing.thaw();
+    EXPECT_TRUE(backing.thaw()) << "something waited until the watchdog thawed";
     const std::uint64_t at_thaw = kept;
     EXPECT_TRUE(eventually([&] { return kept > at_thaw + kWriters; })) << "writers do not go on after the thaw";
     stop = true;
     copier.join();
     for (std::thread &writer : writers) writer.join();
     for (int who = 0; who < kWriters; ++who) {
-      const std::string contents = *testing::read_file(fmt::format("{}/w{}", mount.path(), who));
+      const std::string contents = *testing::read_file(fmt::format("{}/writers/{}", mount.path(), who));
       std::string expected;
       for (int piece = 0; piece <= promised[static_cast<std::size_t>(who)]; ++piece) expected += fmt::format("{:015}\n", piece);
       EXPECT_EQ(contents.substr(0, expected.size()), expected) << "writer " << who;
