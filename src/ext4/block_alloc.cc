@@ -137,6 +137,7 @@ void BlockAllocator::use_ahead(BlockRun run) {
 void BlockAllocator::release(BlockRun run) {
   if (run.count == 0) return;
   trace::blocks_release(run.start, run.count);
+  if (impl_->volume.journal().aborted()) return;
   impl_->give_back(run);
   impl_->unreserve(run.count);
 }

@@ -30,7 +30,8 @@ public:
   BlockRun reserve_ahead(BlockRun run, std::uint32_t want);
   // The first blocks of such a run become reserved ones like any others.
   void use_ahead(BlockRun run);
-  // Reserved blocks that will not be used.
+  // Reserved blocks that will not be used. Also for a run whose claim() the journal's abort may have come after: whoever
+  // recorded it learns of the abort only, and release() gives nothing back then (nor is anything allocated any more).
   void release(BlockRun run);
   // Reserved blocks become allocated: bitmap, descriptor, counters. Credits: credits::claim(run).
   Status claim(jbd2::Handle &handle, BlockRun run);

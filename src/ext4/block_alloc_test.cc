@@ -1,6 +1,7 @@
 // Blocks: reservation, claims, freeing, what is kept back, and e2fsck's opinion of the bitmaps.
 #include "ext4/block_alloc.h"
 
+#include "ext4/credits.h"
 #include "ext4/volume_test_support.h"
 
 #include <algorithm>
@@ -370,6 +371,22 @@ TEST(BlockAllocator, TrimDiscardsWhatIsFreeAndNothingElse) {
   EXPECT_NE(back, block);
   image.close();
   image.expect_clean();
+}
+
+// What a write-back does that learns of the abort between the bitmap and the inode.
+TEST(BlockAllocator, RunsClaimedBeforeAnAbortAreReleasedWithoutHarm) {
+  VolumeImage image(32, {}, 4096);
+  ASSERT_TRUE(image.open());
+  auto run = image->blocks().reserve({{}, GroupNumber(0)}, 8);
+  ASSERT_OK(run);
+  {
+    ASSIGN_OK(jbd2::Handle handle, image->journal().start(credits::kGroup));
+    ASSERT_OK(image->blocks().claim(handle, *run));
+    image->journal().abort(Error::system(EIO, "test"));
+  }
+  const std::uint64_t free = image->blocks().free_blocks();
+  image->blocks().release(*run);
+  EXPECT_EQ(image->blocks().free_blocks(), free) << "they are in a file, as far as anybody knows";
 }
 
 }  // namespace

@@ -176,6 +176,9 @@ Status Journal::Impl::checkpoint_all() {
     // Waits for another checkpoint_all(), which ends with its device writes.
     while (barrier_) changed_.wait(lock_);
     barrier_ = true;
+    // Waits for the handles that were open already (they wait for nothing but device reads and short locks): one that has
+    // changed nothing yet could still join a block that is to go home, and the log would be called empty without it.
+    while (running_ && running_->handles > 0 && !abort_reason_) changed_.wait(lock_);
   }
   if (status) {
     status = [&]() -> Status {

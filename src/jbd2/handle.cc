@@ -160,7 +160,10 @@ void Journal::Impl::end(Transaction &transaction, std::uint32_t unused) {
     MutexLock lock(lock_);
     assert(transaction.handles > 0 && transaction.reserved >= unused);
     transaction.reserved -= unused;
-    if (--transaction.handles == 0 && (transaction.locked || transaction.paused)) drained_.notify_all();
+    if (--transaction.handles == 0) {
+      if (transaction.locked || transaction.paused) drained_.notify_all();
+      if (barrier_) changed_.notify_all();
+    }
   }
   leave_handle();
 }

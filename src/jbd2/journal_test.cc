@@ -565,6 +565,45 @@ TEST(JournalTest, SequenceNumbersGoOnOverReopeningAndWrapAround) {
 
 // A history that is checked against a model: random handles of several threads, each owning its blocks, with commits,
 // checkpoints, revokes and creations in between.
+// A handle that was open before the barrier and changes its first block behind it keeps that block from going home.
+TEST(JournalTest, CheckpointAllWaitsForHandlesThatHaveChangedNothingYet) {
+  Bench bench;
+  ProbeDevice &probe = bench.interpose();
+  ASSERT_NO_FATAL_FAILURE(bench.open(&probe));
+  bench.put_one(2000, 1);
+  ASSERT_OK(bench.journal->commit_running());
+
+  std::atomic<bool> opened{false}, joined{false}, behind_barrier{false};
+  std::jthread late;
+  const auto checkpointer = std::this_thread::get_id();
+  int turn = 0;
+  probe.on_flush = [&] {
+    if (std::this_thread::get_id() != checkpointer) return;
+    ++turn;
+    if (turn == 2) {  // the bulk is home: block 2000 is committed once more, and a handle opened, before the barrier is up
+      late = std::jthread([&] {
+        bench.put_one(2000, 2);
+        ASSERT_OK(bench.journal->commit_running());
+        ASSIGN_OK(Handle handle, bench.journal->start(1));
+        opened = true;
+        for (int i = 0; i < 200 && !behind_barrier; ++i) std::this_thread::sleep_for(1ms);
+        bench.put(handle, 2000, 3);
+        joined = true;
+        handle.finish();
+      });
+      while (!opened) std::this_thread::sleep_for(1ms);
+    } else if (turn == 4) {  // the first flush behind the barrier
+      behind_barrier = true;
+      while (!joined) std::this_thread::sleep_for(1ms);
+    }
+  };
+  ASSERT_OK(bench.journal->checkpoint_all());
+  probe.on_flush = nullptr;
+  ASSERT_GE(turn, 4);
+  late.join();
+  EXPECT_EQ(bench.home(2000), 3u);
+}
+
 TEST(JournalTest, RandomHandlesOfManyThreadsEndUpAsTheModelSays) {
   Bench bench({.log_blocks = 200, .journal = {.commit_interval = 3ms}});
   ASSERT_NO_FATAL_FAILURE(bench.open());

@@ -28,6 +28,7 @@ public:
   }
   Status flush() override {
     ++flushes;
+    if (on_flush) on_flush();
     if (failing_flushes.load()) return fail(Error::system(EIO, "probe: flush"));
     MutexLock lock(mutex_);
     if (recording_) events_.push_back({Event::Kind::flush, 0, {}, 0});
@@ -72,6 +73,7 @@ public:
     return std::move(events_);
   }
 
+  std::function<void()> on_flush;  // called by each flush, on its thread; set while nothing else runs
   std::atomic<int> writes{0}, flushes{0};
   std::atomic<bool> failing_writes{false}, failing_flushes{false};
 

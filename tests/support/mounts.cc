@@ -9,6 +9,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
@@ -24,16 +25,19 @@ using testing::run_command;
 namespace {
 constexpr auto kPatience = std::chrono::seconds(60);
 
-// Waits for a child, bounded; kills it when it does not end. True when it ended by itself.
-bool reap(pid_t child) {
+// Waits for the server to end, bounded; kills it when it does not. Empty when it ended by itself and was well.
+std::string reap(pid_t server) {
   const auto deadline = std::chrono::steady_clock::now() + kPatience;
   while (std::chrono::steady_clock::now() < deadline) {
-    if (::waitpid(child, nullptr, WNOHANG) != 0) return true;
+    int status = 0;
+    if (::waitpid(server, &status, WNOHANG) != 0) {
+      return WIFSIGNALED(status) ? fmt::format("the server died of signal {}", WTERMSIG(status)) : "";
+    }
     std::this_thread::sleep_for(std::chrono::milliseconds(5));
   }
-  ::kill(child, SIGKILL);
-  ::waitpid(child, nullptr, 0);
-  return false;
+  ::kill(server, SIGKILL);
+  ::waitpid(server, nullptr, 0);
+  return "the server did not end after umount";
 }
 }  // namespace
 
@@ -105,10 +109,10 @@ std::string OutboardMount::unmount() {
   if (!mounted_) return {};
   auto result = run_command({outboard_program(), "umount", path_});
   if (!result) return "umount: " + result.error().message();
-  if (result->exit != 0) return "umount: " + result->err;
+  if (result->exit != 0) return "umount: " + result->err + log();
   mounted_ = false;
-  const bool ended = reap(std::exchange(server_, -1));
-  return ended ? "" : "the server did not end after umount";
+  const std::string complaint = reap(std::exchange(server_, -1));
+  return complaint.empty() ? "" : complaint + "\n" + log();
 }
 
 void OutboardMount::detach() { ::umount2(path_.c_str(), MNT_DETACH); }
