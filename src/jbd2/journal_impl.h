@@ -49,6 +49,8 @@ struct Journal::Impl {
   // So many revokes that the rest is for the handles that are open.
   bool is_crowded(const Transaction &transaction) const { return log_ && transaction.revokes.load() > revoke_limit_ / 2; }
   bool room_for_transaction() const REQUIRES(lock_);
+  bool room_after_running() const REQUIRES(lock_);  // with no commit in progress
+  void wait_until_open() EXCLUDES(lock_);
   BufferState &state_of(cache::Buffer &buffer) REQUIRES(buffer.journal_lock());
 
   // commit.cc

@@ -86,6 +86,7 @@ Result<Attributes> MountedVolume::set_attributes(NodeId node, const SetAttribute
     if (changes.size && !inode->disk.is_regular()) return fail(Error::user(EINVAL));
   }
   if (changes.size) TRY(resize(*inode, *changes.size));
+  wait_for_journal();
   WriteLock lock(inode->lock);
   TRY(reported(change_ownership_and_mode(*inode, changes)));
   return attributes_of(*inode);
@@ -154,6 +155,7 @@ void MountedVolume::touch_atime(Inode &inode) {
 }
 
 Status MountedVolume::store_times(Inode &inode) {
+  wait_for_journal();
   WriteLock lock(inode.lock);
   // Whatever becomes of them, they are not tried again: an inode that stays dirty could never be evicted.
   if (!inode.times_dirty.exchange(false) || volume_->read_only()) return {};

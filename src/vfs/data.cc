@@ -47,7 +47,7 @@ Result<std::size_t> MountedVolume::read(NodeId node, std::uint64_t offset, std::
 // --- writing --------------------------------------------------------------------------------------------------------
 
 Result<std::size_t> MountedVolume::write(NodeId node, std::uint64_t offset, std::span<const std::byte> data, WriteFlags flags) {
-  const ChangeGate::Pass pass = TRY(begin_change("write", node));
+  const ChangeGate::Pass pass = TRY(begin_write(node));
   InodeRef inode = TRY(find_file(node));
   if (data.empty()) return std::size_t{0};
   // Too much is dirty already: the writer waits, with nothing held, for write-back to make room.

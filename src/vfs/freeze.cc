@@ -14,10 +14,18 @@ Status MountedVolume::freeze(std::chrono::milliseconds timeout, Frozen &frozen) 
 
 Status MountedVolume::thaw(std::uint64_t ticket) { return freezer_->thaw(ticket); }
 
+Result<ChangeGate::Pass> MountedVolume::begin_write(NodeId node) {
+  TRY(check_writable());
+  ChangeGate::Pass pass = TRY(freezer_->gate().enter(ChangeGate::Level::operation, "write", number_of(node)));
+  // It may have waited long.
+  TRY(check_writable());
+  return pass;
+}
+
 Result<ChangeGate::Pass> MountedVolume::begin_change(const char *what, NodeId node) {
   TRY(check_writable());
   ChangeGate::Pass pass = TRY(freezer_->gate().enter(ChangeGate::Level::operation, what, number_of(node)));
-  // It may have waited long.
+  wait_for_journal();
   TRY(check_writable());
   return pass;
 }

@@ -110,9 +110,12 @@ private:
     TRY(check_running());
     return volume_->check_writable();
   }
-  // What an operation that changes something starts with, before it holds anything: waits while the mount is frozen. The
-  // operation is under way, as a freeze sees it, while the pass lives.
+  // What an operation that changes something starts with, before it holds anything: waits while the mount is frozen, and for the
+  // journal, unless it only puts data into memory. The operation is under way, as a freeze sees it, while the pass lives.
   Result<ChangeGate::Pass> begin_change(const char *what, NodeId node);
+  Result<ChangeGate::Pass> begin_write(NodeId node);
+  // Before an inode's lock is taken in order to change something on record: who waits for the device in between holds up readers.
+  void wait_for_journal() { volume_->journal().wait_until_open(); }
   // For work of the second level (change_gate.h) on a thread that has nothing else to do: waits.
   ChangeGate::Pass begin_own_work(const char *what, InodeNumber inode);
   Freezer::Work freezing();   // freeze.cc

@@ -212,6 +212,7 @@ Status MountedVolume::rename(NodeId parent, std::string_view name, NodeId new_pa
     if (target && (flags & RENAME_EXCHANGE) == 0) {
       write_back(*source);
       TRY(record_written(*source));
+      wait_for_journal();
     }
 
     LockSet locks{&*old_directory, &*new_directory, &*source, target_inode};

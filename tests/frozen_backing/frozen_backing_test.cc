@@ -24,6 +24,7 @@
 #include <sys/select.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <sys/xattr.h>
 #include <thread>
 #include <unistd.h>
 
@@ -174,7 +175,7 @@ TEST_P(FrozenBacking, ReadsAndFaultsAreServedWritersWaitAndTheFreezeCompletes) {
   ASSERT_TRUE(mount.mounted());
   const std::string text = pattern(1);
   // Writers make their files in a directory of their own: whoever makes one holds its directory, in the kernel, until it is made.
-  ASSERT_EQ(::mkdir((mount.path() + "/writers").c_str(), 0755), 0) << errno;
+  for (const char *name : {"/writers", "/changers"}) ASSERT_EQ(::mkdir((mount.path() + name).c_str(), 0755), 0) << errno;
   ASSERT_OK(testing::write_file(mount.path() + "/mapped", text));
   ASSERT_OK(testing::write_file(mount.path() + "/cold", text));
   ASSERT_EQ(run_command({outboard_program(), "sync", mount.path()})->exit, 0);
@@ -217,7 +218,27 @@ TEST_P(FrozenBacking, ReadsAndFaultsAreServedWritersWaitAndTheFreezeCompletes) {
           ++kept;
         }
       });
-    EXPECT_TRUE(eventually([&] { return copied > 1 && kept > 20; }));
+    // Others change what is on record, and do not ask for it to be durable: they go on until the journal takes no more.
+    constexpr int kChangers = 4;
+    std::atomic<std::uint64_t> changed{0};
+    for (int who = 0; who < kChangers; ++who)
+      writers.emplace_back([&, who] {
+        const std::string first = fmt::format("{}/changers/{}a", mount.path(), who), second = fmt::format("{}/changers/{}b", mount.path(), who);
+        for (std::uint32_t turn = 0; !stop; ++turn) {
+          const UniqueFd fd(::open(first.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+          EXPECT_TRUE(fd) << errno;
+          EXPECT_EQ(::ftruncate(fd.get(), turn % 9 * 1000), 0) << errno;
+          EXPECT_EQ(::fchmod(fd.get(), 0600 + turn % 64), 0) << errno;
+          EXPECT_EQ(::fsetxattr(fd.get(), "user.turn", &turn, sizeof turn, 0), 0) << errno;
+          EXPECT_EQ(::rename(first.c_str(), second.c_str()), 0) << errno;
+          if (turn % 2 != 0) {
+            EXPECT_EQ(::unlink(second.c_str()), 0) << errno;
+          }
+          EXPECT_TRUE(::mkdir(fmt::format("{}/changers/{}-{}", mount.path(), who, turn % 500).c_str(), 0755) == 0 || errno == EEXIST) << errno;
+          ++changed;
+        }
+      });
+    EXPECT_TRUE(eventually([&] { return copied > 1 && kept > 20 && changed > kChangers; }));
     // B: completes, though A needs us to get on.
     backing.freeze();
     const std::uint64_t at_freeze = kept;
