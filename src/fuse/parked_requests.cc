@@ -15,8 +15,6 @@ using namespace std::chrono_literals;
 
 // A thread without work goes after this long; the first one stays.
 constexpr auto kLinger = 1s;
-// Beyond that many, requests do wait behind others. What only reads never comes here.
-constexpr std::size_t kMostThreads = 1024;
 
 }  // namespace
 
@@ -46,7 +44,7 @@ void ParkedRequests::add(std::shared_ptr<Channel> channel, std::span<const std::
   MutexLock lock(mutex_);
   join_finished();
   jobs_.push_back({std::move(channel), {message.begin(), message.end()}});
-  if (jobs_.size() > free_ && threads_.size() < kMostThreads) {
+  if (jobs_.size() > free_ && threads_.size() < most_threads_) {
     if (Status added = add_thread(); !added) log(LogLevel::warning, "no further thread: {}", added.error().message());
   }
   changed_.notify_one();

@@ -22,7 +22,9 @@ namespace outboard::fuse {
 
 class ParkedRequests {
 public:
-  ParkedRequests(Dispatcher &dispatcher, Gate &gate) : dispatcher_(dispatcher), gate_(gate) {}
+  // Beyond `most_threads` requests do wait behind others.
+  ParkedRequests(Dispatcher &dispatcher, Gate &gate, std::size_t most_threads)
+      : dispatcher_(dispatcher), gate_(gate), most_threads_(most_threads) {}
   ~ParkedRequests() { stop(); }
   ParkedRequests(const ParkedRequests &) = delete;
   ParkedRequests &operator=(const ParkedRequests &) = delete;
@@ -54,6 +56,7 @@ private:
 
   Dispatcher &dispatcher_;
   Gate &gate_;
+  const std::size_t most_threads_;
   Mutex mutex_{Rank::leaf};
   CondVar changed_;
   CondVar ended_;

@@ -22,6 +22,10 @@ constexpr auto kHeldUp = 2ms;
 constexpr unsigned kLooksUntilStalled = 50;
 // Between wake-up signals to workers that are to leave: one may just miss the read it should interrupt.
 constexpr auto kWakeAgain = 5ms;
+// Each waiting request has a thread; with more of them than this, what only reads is still served.
+constexpr std::size_t kMostParkedThreads = 1024;
+// WRITEs all wait for the same.
+constexpr std::size_t kMostParkedWriteThreads = 4;
 // How long the answer to a shutdown waits for the kernel's caches to be emptied.
 constexpr auto kDropPatience = 2s;
 
@@ -86,8 +90,10 @@ Status Session::serve() {
                                    .answer_opens = options_.answer_opens});
   write_backs_ = std::make_unique<WriteBackQueue>(*dispatcher_, gate_);
   TRY(write_backs_->start());
-  parked_ = std::make_unique<ParkedRequests>(*dispatcher_, gate_);
+  parked_ = std::make_unique<ParkedRequests>(*dispatcher_, gate_, kMostParkedThreads);
+  parked_writes_ = std::make_unique<ParkedRequests>(*dispatcher_, gate_, kMostParkedWriteThreads);
   TRY(parked_->start());
+  TRY(parked_writes_->start());
   {
     MutexLock lock(mutex_);
     TRY(add_worker(channel_));
@@ -187,7 +193,7 @@ void Session::handle(Worker &worker, std::span<const std::byte> message) {
   if (dispatcher_->needs_write_back(*request) || dispatcher_->needs_write_back_of_everything(*request))
     return write_backs_->add(worker.channel, message);
 
-  if (stalled_.load(std::memory_order_relaxed) && Dispatcher::may_wait_for_writes(*request)) return parked_->add(worker.channel, message);
+  if (stalled_.load(std::memory_order_relaxed) && Dispatcher::may_wait_for_writes(*request)) return park(worker, *request, message);
   if (gate_.enter(worker.slot)) {
     Reply reply(worker.replies.payload());
     bool parked = false;
@@ -198,7 +204,7 @@ void Session::handle(Worker &worker, std::span<const std::byte> message) {
       parked = vfs::RefuseWhileFrozen::refused() && reply.error() == EAGAIN;
     }
     if (parked) {
-      parked_->add(worker.channel, message);
+      park(worker, *request, message);
       return gate_.leave(worker.slot);
     }
     if (asks_for_shutdown(*request) && filesystem_.is_shut_down())
@@ -211,6 +217,10 @@ void Session::handle(Worker &worker, std::span<const std::byte> message) {
     if (!operation(request->opcode()).answered) reply.suppress();
     send(worker, *request, reply);
   }
+}
+
+void Session::park(Worker &worker, const Request &request, std::span<const std::byte> message) {
+  (request.opcode() == wire::Opcode::write ? parked_writes_ : parked_)->add(worker.channel, message);
 }
 
 void Session::send(Worker &worker, const Request &request, const Reply &reply) {
@@ -236,6 +246,7 @@ void Session::handle_destroy(Worker &worker, const Request &request) {
     Gate::wait_outside(write_backs_->slot());
   }
   parked_->wait_outside();
+  parked_writes_->wait_outside();
   Reply reply(worker.replies.payload());
   unmount_result_ = filesystem_.unmount();
   if (!unmount_result_) reply.fail(error_number(unmount_result_.error(), "unmount", vfs::kRootNode));
@@ -256,6 +267,7 @@ void Session::supervise() {
       static_cast<void>(filesystem_.thaw(0));  // nobody could any more
       write_backs_->stop();
       parked_->stop();
+      parked_writes_->stop();
       lock.lock();
       write_backs_stopped = true;
       ending_.store(true);
@@ -276,6 +288,7 @@ void Session::supervise() {
   write_backs_->stop();
   static_cast<void>(filesystem_.thaw(0));
   parked_->stop();
+  parked_writes_->stop();
 }
 
 void Session::join_finished() {

@@ -82,6 +82,7 @@ private:
   void work(Worker &worker) EXCLUDES(mutex_);
   void handle(Worker &worker, std::span<const std::byte> message);
   void handle_destroy(Worker &worker, const Request &request) EXCLUDES(mutex_);
+  void park(Worker &worker, const Request &request, std::span<const std::byte> message);
   void send(Worker &worker, const Request &request, const Reply &reply);
   void no_worker_left() EXCLUDES(mutex_);
   bool may_retire();
@@ -100,7 +101,8 @@ private:
   Agreement agreement_;
   Gate gate_;
   std::unique_ptr<Dispatcher> dispatcher_;
-  std::unique_ptr<ParkedRequests> parked_;
+  // WRITEs apart: there can be very many, and none holds up, in the kernel, what need not wait for writes.
+  std::unique_ptr<ParkedRequests> parked_, parked_writes_;
   std::unique_ptr<WriteBackQueue> write_backs_;
   Status unmount_result_;
 

@@ -284,9 +284,70 @@ TEST_P(FrozenBacking, ReadsAndFaultsAreServedWritersWaitAndTheFreezeCompletes) {
   EXPECT_EQ(fsck_complaint(image), "");
 }
 
+// More WRITEs than our memory takes: they wait, and the kernel has readahead wait for a place behind them.
+class FrozenBackingFullMemory : public FrozenBacking {};
+TEST_P(FrozenBackingFullMemory, ReadsAreServed) {
+  testing::TemporaryDirectory work;
+  Backing backing(GetParam().type, work);
+  ASSERT_TRUE(backing.mounted());
+  const std::string image = backing.file("disk.img");
+  ASSERT_OK(testing::make_image(image, std::uint64_t{256} << 20));
+  OutboardMount mount(image, work.file("mnt"), GetParam().plain ? std::vector<std::string>{"plain"} : std::vector<std::string>{});
+  ASSERT_TRUE(mount.mounted());
+  const std::string text = pattern(2);
+  ASSERT_OK(testing::write_file(mount.path() + "/cold", text));
+  UniqueFd big(::open((mount.path() + "/big").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+  UniqueFd cold(::open((mount.path() + "/cold").c_str(), O_RDONLY | O_CLOEXEC));
+  ASSERT_TRUE(big && cold);
+  // Every second block, so that none can be sent together with the next: far more requests, and bytes, than we keep (48 MiB).
+  constexpr off_t kStride = 8192, kPieces = 14'000;
+  ASSERT_EQ(::ftruncate(big.get(), kStride * kPieces), 0);
+  ASSERT_EQ(run_command({outboard_program(), "sync", mount.path()})->exit, 0);
+
+  backing.freeze();
+  std::atomic<int> written{0};
+  std::atomic<bool> durable{false};
+  std::thread writer([&] {
+    const std::string block(4096, 'b');
+    for (off_t piece = 0; piece < kPieces; ++piece) {
+      EXPECT_EQ(::pwrite(big.get(), block.data(), block.size(), piece * kStride), 4096) << errno;
+      ++written;
+    }
+    EXPECT_EQ(::fsync(big.get()), 0) << errno;
+    durable = true;
+  });
+  if (!HasFatalFailure()) {
+    EXPECT_TRUE(eventually([&] {
+      const int before = written;  // all, or as many as the kernel lets be dirty
+      std::this_thread::sleep_for(500ms);
+      return before > 1000 && written == before;
+    }));
+    std::string seen(kFile, '\0');
+    forget_pages(cold.get());
+    EXPECT_EQ(::pread(cold.get(), seen.data(), seen.size(), 0), static_cast<ssize_t>(seen.size())) << errno;
+    EXPECT_TRUE(seen == text);
+    EXPECT_FALSE(durable);
+  }
+  EXPECT_TRUE(backing.thaw()) << "something waited until the watchdog thawed";
+  writer.join();
+  EXPECT_TRUE(durable);
+  std::string block(4096, '\0');
+  for (off_t piece = 0; piece < kPieces; piece += 997) {
+    EXPECT_EQ(::pread(big.get(), block.data(), block.size(), piece * kStride), 4096) << errno;
+    EXPECT_EQ(block, std::string(4096, 'b')) << "piece " << piece;
+  }
+  for (UniqueFd *file : {&big, &cold}) file->reset();
+  EXPECT_EQ(mount.unmount(), "");
+  EXPECT_EQ(fsck_complaint(image), "");
+}
+
+std::string name_of(const ::testing::TestParamInfo<Where> &info) {
+  return fmt::format("{}{}", info.param.type, info.param.plain ? "Plain" : "Fuseblk");
+}
 INSTANTIATE_TEST_SUITE_P(On, FrozenBacking,
-                         ::testing::Values(Where{"ext4", false}, Where{"ext4", true}, Where{"xfs", false}, Where{"xfs", true}),
-                         [](const auto &param) { return fmt::format("{}{}", param.param.type, param.param.plain ? "Plain" : "Fuseblk"); });
+                         ::testing::Values(Where{"ext4", false}, Where{"ext4", true}, Where{"xfs", false}, Where{"xfs", true}), name_of);
+// The transport's business, whatever is frozen.
+INSTANTIATE_TEST_SUITE_P(On, FrozenBackingFullMemory, ::testing::Values(Where{"ext4", false}, Where{"xfs", true}), name_of);
 
 }  // namespace
 }  // namespace outboard::tests
