@@ -186,8 +186,10 @@ void Journal::Impl::wait_until_open() {
         request_commit(*running_);
       }
     }
-    // Waits for the commit in progress, for checkpoint_all(), or for open handles.
+    // Waits for the commit in progress, for checkpoint_all(), or for open handles, which give back what they did not need.
+    ++open_waiters_;
     changed_.wait(lock_);
+    --open_waiters_;
   }
 }
 
@@ -196,6 +198,7 @@ void Journal::Impl::end(Transaction &transaction, std::uint32_t unused) {
     MutexLock lock(lock_);
     assert(transaction.handles > 0 && transaction.reserved >= unused);
     transaction.reserved -= unused;
+    if (open_waiters_ > 0 && unused > 0) changed_.notify_all();
     if (--transaction.handles == 0) {
       if (transaction.locked || transaction.paused) drained_.notify_all();
       if (barrier_) changed_.notify_all();

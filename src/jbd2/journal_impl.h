@@ -122,6 +122,7 @@ struct Journal::Impl {
   Sequence committed_ GUARDED_BY(lock_) = 0;  // newest durable one
   std::uint32_t used_ GUARDED_BY(lock_) = 0;  // log blocks from the tail on disk to the end of committed_
   std::uint32_t space_waiters_ GUARDED_BY(lock_) = 0;
+  std::uint32_t open_waiters_ GUARDED_BY(lock_) = 0;  // in wait_until_open(), not for log space
   std::uint64_t generation_ GUARDED_BY(lock_) = 0;  // of commits: what a checkpoint could not write home may have moved on
   bool barrier_ GUARDED_BY(lock_) = false;          // checkpoint_all() holds new handles back
   bool checkpointing_ GUARDED_BY(lock_) = false;    // the one checkpoint that runs
