@@ -1,5 +1,7 @@
 #include "pagecache/file_cache.h"
 
+#include "pagecache/trace.h"
+
 #include <cassert>
 #include <cstring>
 
@@ -144,13 +146,17 @@ Result<std::vector<FileCache::Writable>> FileCache::make_writable(ByteRange bloc
     }
     at = out.back().range.end();
   }
-  if (status) return out;
+  if (status) {
+    trace::dirtied(inode_, blocks.offset, blocks.length);
+    return out;
+  }
   for (const Writable &part : out)
     if (part.fresh) drop_locked(part.range);
   return std::unexpected(std::move(status).error());
 }
 
 void FileCache::drop(ByteRange blocks) {
+  if (!empty()) trace::dropped(inode_, blocks.offset, blocks.length);
   MutexLock lock(mutex_);
   drop_locked(blocks);
 }
@@ -204,11 +210,13 @@ FileCache::Batch FileCache::take(std::uint64_t from, std::uint64_t most) {
   if (!batch.empty()) {
     const std::uint64_t size = this->size();
     if (batch.range.end() > size && size > batch.range.offset) batch.range.length = size - batch.range.offset;
+    trace::write_back_begin(inode_, batch.range.offset, batch.range.length, batch.folios.size());
   }
   return batch;
 }
 
 void FileCache::finish(Batch &batch) {
+  trace::write_back_end(inode_, batch.range.offset, batch.range.length);
   MutexLock lock(mutex_);
   for (const FolioRef &folio : batch.folios) {
     // The folio, or what writers have left of it: copies are not marked.

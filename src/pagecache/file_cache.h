@@ -36,7 +36,9 @@ using FolioRef = std::shared_ptr<Folio>;
 
 class FileCache {
 public:
-  FileCache(FolioMemory &memory, std::uint32_t block_size) : memory_(memory), block_size_(block_size) {}
+  // `inode`: for people who trace.
+  FileCache(FolioMemory &memory, std::uint32_t block_size, std::uint64_t inode = 0)
+      : memory_(memory), block_size_(block_size), inode_(inode) {}
   FileCache(const FileCache &) = delete;
   FileCache &operator=(const FileCache &) = delete;
 
@@ -100,6 +102,7 @@ private:
 
   FolioMemory &memory_;
   const std::uint32_t block_size_;
+  const std::uint64_t inode_;
   mutable Mutex mutex_{Rank::folios};
   Folios folios_ GUARDED_BY(mutex_);
   std::atomic<std::uint64_t> dirty_{0};  // bytes; changed under the mutex

@@ -1,5 +1,7 @@
 #include "pagecache/folio_memory.h"
 
+#include "pagecache/trace.h"
+
 #include <algorithm>
 #include <bit>
 #include <cassert>
@@ -56,7 +58,9 @@ void FolioMemory::wait_for_room() {
   MutexLock lock(mutex_);
   if (in_use_ < limits_.dirty || !waiting_allowed_) return;
   ++waits_;
+  const outboard::trace::Stopwatch watch;
   while (in_use_ >= limits_.dirty && waiting_allowed_) room_.wait(mutex_);
+  trace::throttled(in_use_, watch);
 }
 
 void FolioMemory::stop_waiting() {

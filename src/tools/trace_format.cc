@@ -7,6 +7,7 @@
 #include "fuse/trace.h"
 #include "iomap/trace.h"
 #include "jbd2/trace.h"
+#include "pagecache/trace.h"
 #include "vfs/trace.h"
 
 #include <algorithm>
@@ -92,6 +93,7 @@ const std::vector<trace::EventInfo> &trace_events() {
     add(fuse::trace::kEvents);
     add(vfs::trace::kEvents);
     add(iomap::trace::kEvents);
+    add(pagecache::trace::kEvents);
     add(ext4::trace::kEvents);
     add(jbd2::trace::kEvents);
     add(cache::trace::kEvents);

@@ -32,7 +32,7 @@ class InodeTable;
 
 class Inode {
 public:
-  Inode(InodeNumber n, pagecache::FolioMemory &memory, std::uint32_t block_size) : number(n), pages(memory, block_size) {}
+  Inode(InodeNumber n, pagecache::FolioMemory &memory, std::uint32_t block_size) : number(n), pages(memory, block_size, n.value()) {}
 
   const InodeNumber number;
   // Write-back, and whatever else changes the map of existing data (truncation, fallocate, allocating direct writes),

@@ -154,6 +154,10 @@ TEST_F(Trace, ShowsAWriteAndItsFsyncInOrderWithInodeAndTransaction) {
 
   const std::size_t create = expect_next(0, {event("ext4", "create"), "\"parent\":2,", inode});
   const std::size_t write = expect_next(create, {event("fuse", "request_begin"), "\"opcode\":\"write\"", fmt::format("\"inode\":{}}}", s.st_ino)});
+  const std::size_t dirtied = expect_next(write, {event("pagecache", "dirtied"), inode, "\"offset\":0,"});
+  const std::size_t taken = expect_next(dirtied, {event("pagecache", "write_back_begin"), inode, "\"length\":40000,"});
+  const std::size_t data_written = expect_next(taken, {event("device", "write"), "\"length\":40960,"});
+  expect_next(data_written, {event("pagecache", "write_back_end"), inode, "\"length\":40000}"});
   const std::size_t map = expect_next(write, {event("ext4", "map_insert"), inode, "\"first\":0,", "\"count\":10,"});
   const std::size_t claim = expect_next(write, {event("ext4", "blocks_claim"), "\"count\":10,"});
   const std::size_t sync = expect_next(std::max(map, claim), {event("vfs", "sync_begin"), inode});
