@@ -93,6 +93,8 @@ Status Orphans::begin_use(jbd2::Handle &handle) {
                                        [](std::span<std::byte> bytes) { format::set_orphan_present(bytes, true); });
 }
 
+bool Orphans::none_recorded() const { return impl_->recorded.load() == 0; }
+
 Status Orphans::end_use(jbd2::Handle &handle) {
   if (!impl_->volume.superblock().has(format::Compat::orphan_file) || impl_->recorded.load() != 0) return {};
   return impl_->volume.edit_superblock(handle,

@@ -32,6 +32,7 @@ public:
 
   // True while the inode is recorded as an orphan. Cheap when nothing is.
   bool contains(InodeNumber number) const;
+  bool none_recorded() const;
 
   // Before the first add() of a read-write mount and after the last remove() of a clean unmount: the superblock's
   // orphan_present flag for volumes with an orphan file. end_use() leaves the flag when orphans remain. Neither does

@@ -75,6 +75,11 @@ public:
   Status close();
   // Everything changed so far is durable.
   Status sync();
+  // Freezing, after Journal::checkpoint_all(): the superblock on disk says clean, so that a copy of the device mounts without
+  // recovery and is not taken for a crashed one. No handle is open, and none is started until mark_in_use() has succeeded, which
+  // takes it back. The superblock in the cache says "in use" all the time.
+  Status mark_frozen();
+  Status mark_in_use();
 
   const OpenReport &report() const;
   const VolumeOptions &options() const;

@@ -32,7 +32,9 @@ struct Volume::Impl {
   void unmark_mounted();
   Status build(Volume &volume);
   Status start_using(Volume &volume);
-  Status mark_clean();    // on the device, after the last commit
+  // On the device, after the last commit.
+  Status mark_clean();
+  Status write_state(bool clean);  // as the cache has it, but for what says whether it is clean
   void force_read_only(std::string reason);
   Status write_superblock(RawSuperblockBytes &raw);  // seals, writes, flushes
 

@@ -286,6 +286,34 @@ Status Volume::Impl::mark_clean() {
   return write_superblock(bytes);
 }
 
+Status Volume::Impl::write_state(bool clean) {
+  RawSuperblockBytes bytes;
+  {
+    MutexLock lock(superblock_lock);
+    std::ranges::copy(raw_superblock(), bytes.begin());
+  }
+  if (clean) {
+    format::set_needs_recovery(bytes, false);
+    format::set_state(bytes, static_cast<std::uint16_t>(state | (format::state(bytes) & format::kStateErrors)));
+    // What stays open without a name is on record, and whoever mounts a copy deletes it.
+    if (superblock.has(format::Compat::orphan_file) && orphans->none_recorded()) format::set_orphan_present(bytes, false);
+  }
+  format::set_write_time(bytes, std::time(nullptr));
+  return write_superblock(bytes);
+}
+
+Status Volume::mark_frozen() {
+  if (impl_->read_only) return {};
+  TRY(impl_->journal->check());
+  return impl_->write_state(true);
+}
+
+Status Volume::mark_in_use() {
+  // An aborted journal never changes anything any more: what is on disk stays true (and holds the record of the error).
+  if (impl_->read_only || impl_->journal->aborted()) return {};
+  return impl_->write_state(false);
+}
+
 Status Volume::close() {
   Impl &impl = *impl_;
   if (std::exchange(impl.closed, true)) return {};

@@ -61,9 +61,37 @@ std::optional<std::uint64_t> Dispatcher::needs_write_back(const Request &request
 }
 
 bool Dispatcher::needs_write_back_of_everything(const Request &request) const {
-  if (!asks_for_shutdown(request)) return false;
+  // A frozen file system refuses it, and would let no page through.
+  if (!asks_for_shutdown(request) || filesystem_.is_frozen()) return false;
   const Result<vfs::ShutdownMode> mode = shutdown_mode(request, options_.owner_uid);
   return mode && *mode == vfs::ShutdownMode::flush;
+}
+
+bool Dispatcher::may_wait_for_writes(const Request &request) {
+  switch (request.opcode()) {
+  case wire::Opcode::setattr:
+  case wire::Opcode::symlink:
+  case wire::Opcode::mknod:
+  case wire::Opcode::mkdir:
+  case wire::Opcode::unlink:
+  case wire::Opcode::rmdir:
+  case wire::Opcode::rename:
+  case wire::Opcode::rename2:
+  case wire::Opcode::link:
+  case wire::Opcode::create:
+  case wire::Opcode::tmpfile:
+  case wire::Opcode::write:
+  case wire::Opcode::fsync:
+  case wire::Opcode::fsyncdir:
+  case wire::Opcode::syncfs:
+  case wire::Opcode::setxattr:
+  case wire::Opcode::removexattr:
+  case wire::Opcode::fallocate:
+  case wire::Opcode::copy_file_range:
+  case wire::Opcode::copy_file_range_64: return true;
+  case wire::Opcode::ioctl: return !handlers::is_answered_at_once(request);
+  default: return false;
+  }
 }
 
 void Dispatcher::undelivered(const Request &request, const Reply &reply) {

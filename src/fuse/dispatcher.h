@@ -1,6 +1,7 @@
 // From a request to its reply: one call of the Filesystem each. Knows nothing of how messages travel; thread-safe.
 #pragma once
 
+#include "fuse/freeze_control.h"
 #include "fuse/reply.h"
 #include "fuse/request.h"
 #include "fuse/request_counters.h"
@@ -22,7 +23,7 @@ struct DispatchOptions {
 class Dispatcher {
 public:
   Dispatcher(vfs::Filesystem &filesystem, const DispatchOptions &options)
-      : filesystem_(filesystem), options_(options) {}
+      : filesystem_(filesystem), options_(options), freeze_control_(filesystem) {}
 
   // Carries out one request. `reply` then holds the answer, or says that none is wanted.
   // DESTROY calls Filesystem::unmount(): the caller sees to it that no other request is or will be under way.
@@ -43,10 +44,15 @@ public:
   // A shutdown that is to take with it what the kernel holds dirty: of every file, before dispatch().
   bool needs_write_back_of_everything(const Request &request) const;
 
+  // It changes something or asks for something to be made durable: it may have to wait for writes to the device, for memory that
+  // they give back, or for a thaw. Whatever only reads does not.
+  static bool may_wait_for_writes(const Request &request);
+
   // The kernel did not take this reply (the request is gone): what it was given, lookup counts, is taken back.
   void undelivered(const Request &request, const Reply &reply);
 
   vfs::Filesystem &filesystem() { return filesystem_; }
+  FreezeControl &freeze_control() { return freeze_control_; }
   const DispatchOptions &options() const { return options_; }
 
 private:
@@ -55,6 +61,7 @@ private:
   vfs::Filesystem &filesystem_;
   const DispatchOptions options_;
   RequestCounters counters_;
+  FreezeControl freeze_control_;
 };
 
 }  // namespace outboard::fuse

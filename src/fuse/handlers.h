@@ -53,6 +53,7 @@ Status read_directory_plus(Dispatcher &, Request &, Reply &);
 Status ioctl(Dispatcher &, Request &, Reply &);
 Status sync_all(Dispatcher &, Request &, Reply &);
 bool is_trace_control(const Request &);
+bool is_answered_at_once(const Request &);  // an ioctl that waits for nothing; thawing is the way out of a wait
 Status destroy(Dispatcher &, Request &, Reply &);
 Status ignore(Dispatcher &, Request &, Reply &);
 

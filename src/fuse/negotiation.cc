@@ -64,7 +64,7 @@ Result<Agreement> agree(const wire::InitIn &offer, const Wishes &wishes, std::si
   out.flags = static_cast<std::uint32_t>(agreement.flags);
   out.flags2 = static_cast<std::uint32_t>(agreement.flags >> 32);
   out.max_background = wishes.max_background;
-  out.congestion_threshold = static_cast<std::uint16_t>(wishes.max_background * 3 / 4);
+  out.congestion_threshold = wishes.congestion_threshold;
   out.max_write = agreement.max_write;
   out.time_granularity = 1;
   out.max_pages = static_cast<std::uint16_t>(pages);

@@ -13,7 +13,10 @@ struct Wishes {
   bool writeback_cache = true;
   std::uint32_t max_write = 1u << 20;       // bytes
   std::uint32_t max_readahead = 32u << 20;  // bytes; a ceiling only, the mount's read_ahead_kb decides
-  std::uint16_t max_background = 256;
+  // Requests that the kernel lets be under way in the background: its write-back, and readahead, which waits for a place behind it.
+  // As many as can be said, so that there is one however many WRITEs wait for a disk that takes none (docs/fuse.md).
+  std::uint16_t max_background = 65535;
+  std::uint16_t congestion_threshold = 192;  // from so many on the kernel does without readahead that nobody waits for
 };
 
 struct Agreement {

@@ -24,7 +24,7 @@ TEST(Negotiation, TakesFromLinux618WhatItCanUse) {
   EXPECT_EQ(agreement.minor, 45u);
   EXPECT_EQ(agreement.max_write, 1u << 20);
   EXPECT_EQ(agreement.answer.max_pages, 256);
-  EXPECT_EQ(agreement.answer.max_background, 256);
+  EXPECT_EQ(agreement.answer.max_background, 65535);
   EXPECT_EQ(agreement.answer.congestion_threshold, 192);
   EXPECT_EQ(agreement.answer.time_granularity, 1u);
   EXPECT_GE(agreement.answer.max_readahead, 4u << 20);

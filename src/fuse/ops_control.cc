@@ -19,7 +19,7 @@ bool is_trace_command(std::uint32_t command) {
 bool is_control(const Request &request, std::uint32_t command) {
   return request.node() == vfs::kRootNode &&
          (command == vfs::kControlSync || command == vfs::kControlIdentify || command == vfs::kControlRequests ||
-          is_trace_command(command));
+          command == vfs::kControlFreeze || command == vfs::kControlThaw || command == vfs::kControlIsFrozen || is_trace_command(command));
 }
 
 template <class T> Result<std::size_t> give(std::span<std::byte> out, const T &answer) {
@@ -59,6 +59,12 @@ Result<std::size_t> control(Dispatcher &dispatcher, const Request &request, std:
     TRY(dispatcher.filesystem().sync_all());
     return std::size_t{0};
   }
+  if (command == vfs::kControlFreeze) return dispatcher.freeze_control().freeze(request, in, out);
+  if (command == vfs::kControlIsFrozen) return give(out, std::uint32_t{dispatcher.filesystem().is_frozen()});
+  if (command == vfs::kControlThaw) {
+    TRY(dispatcher.freeze_control().thaw());
+    return std::size_t{0};
+  }
   if (command == vfs::kControlRequests) {
     static_assert(kOperationCount <= vfs::ControlRequests::kOpcodes);
     vfs::ControlRequests requests{};
@@ -78,6 +84,12 @@ bool is_trace_control(const Request &request) {
   if (request.opcode() != wire::Opcode::ioctl || request.node() != vfs::kRootNode) return false;
   const Result<wire::IoctlIn> in = request.arguments<wire::IoctlIn>();
   return in && is_trace_command(in->command);
+}
+
+bool is_answered_at_once(const Request &request) {
+  if (is_trace_control(request)) return true;
+  const Result<wire::IoctlIn> in = request.arguments<wire::IoctlIn>();
+  return in && is_control(request, in->command) && in->command != vfs::kControlSync && in->command != vfs::kControlFreeze;
 }
 
 Status ioctl(Dispatcher &dispatcher, Request &request, Reply &reply) {

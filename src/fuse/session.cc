@@ -4,6 +4,7 @@
 #include "fuse/operation_table.h"
 #include "fuse/shutdown_request.h"
 #include "fuse/thread_signals.h"
+#include "vfs/refuse_while_frozen.h"
 
 #include <algorithm>
 #include <chrono>
@@ -17,8 +18,14 @@ using namespace std::chrono_literals;
 // All workers inside the file system, none having finished anything for this long: they wait for something, and
 // requests that need not wait are kept from being served.
 constexpr auto kHeldUp = 2ms;
+// ... and so many looks later, with as many workers as there may be, they wait for a device that takes no writes.
+constexpr unsigned kLooksUntilStalled = 50;
 // Between wake-up signals to workers that are to leave: one may just miss the read it should interrupt.
 constexpr auto kWakeAgain = 5ms;
+// Each waiting request has a thread; with more of them than this, what only reads is still served.
+constexpr std::size_t kMostParkedThreads = 1024;
+// WRITEs all wait for the same.
+constexpr std::size_t kMostParkedWriteThreads = 4;
 // How long the answer to a shutdown waits for the kernel's caches to be emptied.
 constexpr auto kDropPatience = 2s;
 
@@ -83,6 +90,10 @@ Status Session::serve() {
                                    .answer_opens = options_.answer_opens});
   write_backs_ = std::make_unique<WriteBackQueue>(*dispatcher_, gate_);
   TRY(write_backs_->start());
+  parked_ = std::make_unique<ParkedRequests>(*dispatcher_, gate_, kMostParkedThreads);
+  parked_writes_ = std::make_unique<ParkedRequests>(*dispatcher_, gate_, kMostParkedWriteThreads);
+  TRY(parked_->start());
+  TRY(parked_writes_->start());
   {
     MutexLock lock(mutex_);
     TRY(add_worker(channel_));
@@ -132,14 +143,16 @@ void Session::work(Worker &worker) {
   while (!ending_.load()) {
     idle_.fetch_add(1);
     Result<std::span<const std::byte>> message = worker.channel->receive(worker.requests);
-    const bool last = idle_.fetch_sub(1) == 1;
+    const unsigned others = idle_.fetch_sub(1) - 1;
+    // Besides the one for reads: somebody who was held up is free.
+    if (others != 0 && stalled_.load(std::memory_order_relaxed)) stalled_.store(false);
     if (!message) {
       end(message.error());
       break;
     }
     if (message->empty()) continue;
     worker.taken.fetch_add(1, std::memory_order_relaxed);
-    if (last) no_worker_left();
+    if (others == 0) no_worker_left();
     handle(worker, *message);
     if (may_retire()) return;
   }
@@ -180,10 +193,21 @@ void Session::handle(Worker &worker, std::span<const std::byte> message) {
   if (dispatcher_->needs_write_back(*request) || dispatcher_->needs_write_back_of_everything(*request))
     return write_backs_->add(worker.channel, message);
 
+  if (stalled_.load(std::memory_order_relaxed) && Dispatcher::may_wait_for_writes(*request)) return park(worker, *request, message);
   if (gate_.enter(worker.slot)) {
     const Owes end(kRequestEnds);
     Reply reply(worker.replies.payload());
-    dispatcher_->dispatch(*request, reply);
+    bool parked = false;
+    {
+      const vfs::RefuseWhileFrozen no_waiting;
+      dispatcher_->dispatch(*request, reply);
+      // Refused before it did anything: it is asked again. (One that had done a part has that part for an answer.)
+      parked = vfs::RefuseWhileFrozen::refused() && reply.error() == EAGAIN;
+    }
+    if (parked) {
+      park(worker, *request, message);
+      return gate_.leave(worker.slot);
+    }
     if (asks_for_shutdown(*request) && filesystem_.is_shut_down())
       write_backs_->drop_everything(worker.channel, std::chrono::steady_clock::now() + kDropPatience);
     send(worker, *request, reply);
@@ -194,6 +218,10 @@ void Session::handle(Worker &worker, std::span<const std::byte> message) {
     if (!operation(request->opcode()).answered) reply.suppress();
     send(worker, *request, reply);
   }
+}
+
+void Session::park(Worker &worker, const Request &request, std::span<const std::byte> message) {
+  (request.opcode() == wire::Opcode::write ? parked_writes_ : parked_)->add(worker.channel, message);
 }
 
 void Session::send(Worker &worker, const Request &request, const Reply &reply) {
@@ -210,12 +238,16 @@ void Session::handle_destroy(Worker &worker, const Request &request) {
     reply.fail(EINVAL);
     return send(worker, request, reply);
   }
+  // The end of the mount is the end of a freeze; whoever waits for that is let out.
+  static_cast<void>(filesystem_.thaw(0));
   {
     MutexLock lock(mutex_);
     // Each wait ends with the one operation that is still under way there.
     for (const Worker &other : workers_) Gate::wait_outside(other.slot, kRequestEnds);
     Gate::wait_outside(write_backs_->slot(), kQueuedRequestEnds);
   }
+  parked_->wait_outside();
+  parked_writes_->wait_outside();
   Reply reply(worker.replies.payload());
   unmount_result_ = filesystem_.unmount();
   if (!unmount_result_) reply.fail(error_number(unmount_result_.error(), "unmount", vfs::kRootNode));
@@ -233,7 +265,10 @@ void Session::supervise() {
     if ((stop_wanted_ || ending_.load()) && !write_backs_stopped) {
       // Before the workers go: it waits for WRITEs that they serve.
       lock.unlock();
+      static_cast<void>(filesystem_.thaw(0));  // nobody could any more
       write_backs_->stop();
+      parked_->stop();
+      parked_writes_->stop();
       lock.lock();
       write_backs_stopped = true;
       ending_.store(true);
@@ -252,6 +287,9 @@ void Session::supervise() {
   }
   lock.unlock();
   write_backs_->stop();
+  static_cast<void>(filesystem_.thaw(0));
+  parked_->stop();
+  parked_writes_->stop();
 }
 
 void Session::join_finished() {
@@ -288,12 +326,17 @@ void Session::relieve() {
   const bool held_up = idle_.load() == 0 && taken == taken_at_last_look_;
   taken_at_last_look_ = taken;
   if (held_up) {
-    if (running_.load() >= options_.max_threads) return;
+    if (running_.load() >= options_.max_threads) {
+      if (stalled_.load() || running_.load() >= 2 * options_.max_threads || ++looks_held_up_ < kLooksUntilStalled) return;
+      stalled_.store(true);
+    }
+    looks_held_up_ = 0;
     Result<std::shared_ptr<Channel>> channel = another_channel();
     if (Status added = add_worker(channel ? *std::move(channel) : channel_); !added)
       log(LogLevel::warning, "no further thread: {}", added.error().message());
     return;
   }
+  looks_held_up_ = 0;
   if (idle_.load() == 0) return;
   watched_.store(false);
   // A worker that became the last one in between saw `watched_` and did not tell us.

@@ -16,6 +16,7 @@
 #include "fuse/dispatcher.h"
 #include "fuse/gate.h"
 #include "fuse/negotiation.h"
+#include "fuse/parked_requests.h"
 #include "fuse/write_back_queue.h"
 
 #include <atomic>
@@ -81,6 +82,7 @@ private:
   void work(Worker &worker) EXCLUDES(mutex_);
   void handle(Worker &worker, std::span<const std::byte> message);
   void handle_destroy(Worker &worker, const Request &request) EXCLUDES(mutex_);
+  void park(Worker &worker, const Request &request, std::span<const std::byte> message);
   void send(Worker &worker, const Request &request, const Reply &reply);
   void no_worker_left() EXCLUDES(mutex_);
   bool may_retire();
@@ -99,12 +101,16 @@ private:
   Agreement agreement_;
   Gate gate_;
   std::unique_ptr<Dispatcher> dispatcher_;
+  // WRITEs apart: there can be very many, and none holds up, in the kernel, what need not wait for writes.
+  std::unique_ptr<ParkedRequests> parked_, parked_writes_;
   std::unique_ptr<WriteBackQueue> write_backs_;
   Status unmount_result_;
 
   std::atomic<unsigned> running_{0};
   std::atomic<unsigned> idle_{0};     // workers waiting for a request
   std::atomic<bool> watched_{false};  // the supervisor is looking whether all workers are held up
+  // All there may be wait, and have for long: one more takes what only reads, and parks the rest (docs/fuse.md).
+  std::atomic<bool> stalled_{false};
   std::atomic<bool> ending_{false};   // workers leave after what they are at
 
   Mutex mutex_{Rank::leaf};
@@ -112,6 +118,7 @@ private:
   std::list<Worker> workers_ GUARDED_BY(mutex_);
   bool stop_wanted_ GUARDED_BY(mutex_) = false;
   std::uint64_t taken_at_last_look_ GUARDED_BY(mutex_) = 0;
+  unsigned looks_held_up_ GUARDED_BY(mutex_) = 0;  // in a row, with as many workers as there may be
   Status failure_ GUARDED_BY(mutex_);
 };
 

@@ -108,6 +108,10 @@ bool Journal::Impl::room_for_transaction() const {
   return taken + transaction_space_ <= format_.length();
 }
 
+bool Journal::Impl::room_after_running() const {
+  return !log_ || std::uint64_t{used_} + 2 * std::uint64_t{transaction_space_} <= format_.length();
+}
+
 Result<Transaction *> Journal::Impl::begin(std::uint32_t credits) {
   enter_handle();
   MutexLock lock(lock_);
@@ -156,11 +160,46 @@ Result<Transaction *> Journal::Impl::begin(std::uint32_t credits) {
   }
 }
 
+// As begin(), but for what ends without device writes: a transaction is locked for a moment only.
+void Journal::Impl::wait_until_open() {
+  // With an inode's lock or a handle held it would be too late.
+  if constexpr (outboard::detail::kCheckRanks) {
+    outboard::detail::rank_push(Rank::inode, false);
+    outboard::detail::rank_pop(Rank::inode);
+  }
+  MutexLock lock(lock_);
+  while (!(abort_reason_ || closing_ || stop_ || options_.read_only)) {
+    if (!barrier_ && !running_ && !room_for_transaction()) {
+      ++count_.forced_checkpoints;
+      ++space_waiters_;
+      checkpoint_wake_.notify_all();
+      changed_.wait(lock_, kStartGoesOn);
+      --space_waiters_;
+      continue;
+    }
+    if (!barrier_ && !running_) return;
+    if (!barrier_ && !running_->locked && !running_->paused) {
+      // What is left is for those who are past this point.
+      if (running_->reserved <= data_limit_ / 4 * 3 && !is_crowded(*running_)) return;
+      if (!committing_) {
+        // It can be taken at once, and if there is room for the next one, nobody will wait for the device.
+        if (room_after_running()) return;
+        request_commit(*running_);
+      }
+    }
+    // Waits for the commit in progress, for checkpoint_all(), or for open handles, which give back what they did not need.
+    ++open_waiters_;
+    changed_.wait(lock_, kStartGoesOn);
+    --open_waiters_;
+  }
+}
+
 void Journal::Impl::end(Transaction &transaction, std::uint32_t unused) {
   {
     MutexLock lock(lock_);
     assert(transaction.handles > 0 && transaction.reserved >= unused);
     transaction.reserved -= unused;
+    if (open_waiters_ > 0 && unused > 0) changed_.notify_all();
     if (--transaction.handles == 0) {
       if (transaction.locked || transaction.paused) drained_.notify_all();
       if (barrier_) changed_.notify_all();

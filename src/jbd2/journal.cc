@@ -286,6 +286,8 @@ std::uint32_t Journal::revokes_at_once() const {
   return impl_->log_ ? std::max<std::uint32_t>(impl_->revoke_limit_ / kHandles, 1) : ~std::uint32_t{0};
 }
 
+void Journal::wait_until_open() { impl_->wait_until_open(); }
+
 Tid Journal::running_tid() const {
   MutexLock lock(impl_->lock_);
   const bool locked = impl_->running_ && impl_->running_->locked;

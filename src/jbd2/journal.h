@@ -114,6 +114,9 @@ public:
   // Blocks while the running transaction is being locked or has no room. ENOSPC-free: `credits` beyond what a log can
   // ever hold is Error::user(E2BIG); callers split their work.
   Result<Handle> start(std::uint32_t credits);
+  // Waits while start() would soon have to wait for the device to take writes. For whoever is about to start a handle with locks
+  // held that readers need: before he takes them. (Nearly always: those on their way at once may still fill what was left.)
+  void wait_until_open();
   std::uint32_t max_credits() const;  // the largest start() that can succeed
   // How many blocks an operation may revoke between two ensure() (or before the first): a transaction has room for that
   // from several handles at once.

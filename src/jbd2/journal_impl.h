@@ -50,6 +50,8 @@ struct Journal::Impl {
   // So many revokes that the rest is for the handles that are open.
   bool is_crowded(const Transaction &transaction) const { return log_ && transaction.revokes.load() > revoke_limit_ / 2; }
   bool room_for_transaction() const REQUIRES(lock_);
+  bool room_after_running() const REQUIRES(lock_);  // with no commit in progress
+  void wait_until_open() EXCLUDES(lock_);
   BufferState &state_of(cache::Buffer &buffer) REQUIRES(buffer.journal_lock());
 
   // commit.cc
@@ -121,6 +123,7 @@ struct Journal::Impl {
   Sequence committed_ GUARDED_BY(lock_) = 0;  // newest durable one
   std::uint32_t used_ GUARDED_BY(lock_) = 0;  // log blocks from the tail on disk to the end of committed_
   std::uint32_t space_waiters_ GUARDED_BY(lock_) = 0;
+  std::uint32_t open_waiters_ GUARDED_BY(lock_) = 0;  // in wait_until_open(), not for log space
   std::uint64_t generation_ GUARDED_BY(lock_) = 0;  // of commits: what a checkpoint could not write home may have moved on
   bool barrier_ GUARDED_BY(lock_) = false;          // checkpoint_all() holds new handles back
   bool checkpointing_ GUARDED_BY(lock_) = false;    // the one checkpoint that runs

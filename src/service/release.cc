@@ -128,6 +128,8 @@ Outcome<void> unmount_and_wait(const std::string &target) {
     vfs::ControlIdentity server{};
     if (::ioctl(root->get(), vfs::kControlIdentify, &server) == 0)
       process.reset(static_cast<int>(::syscall(SYS_pidfd_open, server.server_pid, 0)));
+    // A frozen mount would keep what the kernel has to write waiting.
+    if (::ioctl(root->get(), vfs::kControlThaw) == 0) std::fprintf(stderr, "outboard: %s: was frozen: thawed\n", target.c_str());
     (void)::ioctl(root->get(), vfs::kControlTraceStop);  // a tracer keeps looking at the mount
     // An error here is old news of data that some program wrote and could not keep (a full disk): told, but no reason to
     // stay mounted. What cannot be made durable now is tried again, and reported, by the server as it ends.

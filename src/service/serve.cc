@@ -167,7 +167,11 @@ Outcome<void> serve_mounted(fuse::Mounted mounted, vfs::Filesystem &filesystem, 
     return failure(kExitMount, fmt::format("{}: {}", target, negotiated.error().message()));
   }
   if (Result<fuse::MountTableEntry> entry = fuse::find_mount(target)) (void)fuse::raise_read_ahead(*entry, kReadAheadKibibytes);
-  signals.start([&target](int signal) { unmount_on_signal(target, signal); });
+  signals.start([&target, &filesystem](int signal) {
+    // What the kernel still has to write would wait for it.
+    if (filesystem.thaw(0)) log(LogLevel::warning, "{}: was frozen: thawed", target);
+    unmount_on_signal(target, signal);
+  });
   ready();
   Status served = (*session)->serve();
   signals.stop();

@@ -11,6 +11,7 @@ struct Outcome {
 };
 
 void add_mount_commands(CLI::App &app, Outcome &outcome);    // mount, umount, sync, shutdown
+void add_freeze_commands(CLI::App &app, Outcome &outcome);   // freeze, thaw
 void add_info_command(CLI::App &app, Outcome &outcome);      // info
 void add_reading_commands(CLI::App &app, Outcome &outcome);  // ls, cat, stat
 void add_copy_command(CLI::App &app, Outcome &outcome);      // cp

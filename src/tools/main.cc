@@ -19,6 +19,7 @@ int run(int argc, char **argv) {
   app.footer("Exit status: 0 success, 1 wrong usage, 2 the system failed, 32 the mount failed.\nSee outboard(1).");
   Outcome outcome;
   add_mount_commands(app, outcome);
+  add_freeze_commands(app, outcome);
   add_info_command(app, outcome);
   add_reading_commands(app, outcome);
   add_copy_command(app, outcome);

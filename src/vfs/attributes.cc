@@ -73,7 +73,7 @@ Result<Attributes> MountedVolume::get_attributes(NodeId node) {
 }
 
 Result<Attributes> MountedVolume::set_attributes(NodeId node, const SetAttributes &changes) {
-  TRY(check_writable());
+  const ChangeGate::Pass pass = TRY(begin_change("setattr", node));
   InodeRef inode = TRY(find(node));
   {
     ReadLock lock(inode->lock);
@@ -86,6 +86,7 @@ Result<Attributes> MountedVolume::set_attributes(NodeId node, const SetAttribute
     if (changes.size && !inode->disk.is_regular()) return fail(Error::user(EINVAL));
   }
   if (changes.size) TRY(resize(*inode, *changes.size));
+  wait_for_journal();
   WriteLock lock(inode->lock);
   TRY(reported(change_ownership_and_mode(*inode, changes)));
   return attributes_of(*inode);
@@ -137,6 +138,8 @@ Status MountedVolume::clear_privileges(Inode &inode, std::uint32_t writer_gid) {
 // relatime: an access is worth remembering when the file changed since the last one, or that was a day ago.
 void MountedVolume::touch_atime(Inode &inode) {
   if (options_.atime == AtimePolicy::never || volume_->read_only()) return;
+  // As the kernel: an access to a frozen file system leaves no trace. (Nobody could write it, so such inodes would pile up.)
+  if (freezer_->is_frozen()) return;
   const format::Timestamp now = volume_->now();
   {
     ReadLock lock(inode.lock);
@@ -152,6 +155,7 @@ void MountedVolume::touch_atime(Inode &inode) {
 }
 
 Status MountedVolume::store_times(Inode &inode) {
+  wait_for_journal();
   WriteLock lock(inode.lock);
   // Whatever becomes of them, they are not tried again: an inode that stays dirty could never be evicted.
   if (!inode.times_dirty.exchange(false) || volume_->read_only()) return {};

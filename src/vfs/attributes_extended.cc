@@ -39,7 +39,7 @@ Result<std::size_t> MountedVolume::list_xattrs(NodeId node, std::span<std::byte>
 
 Status MountedVolume::set_xattr(NodeId node, std::string_view name, std::span<const std::byte> value, int flags,
                                 bool clear_setgid) {
-  TRY(check_writable());
+  const ChangeGate::Pass pass = TRY(begin_change("setxattr", node));
   if ((flags & ~(XATTR_CREATE | XATTR_REPLACE)) != 0) return fail(Error::user(EINVAL));
   const auto mode = (flags & XATTR_CREATE) != 0    ? ext4::xattrs::SetMode::create
                     : (flags & XATTR_REPLACE) != 0 ? ext4::xattrs::SetMode::replace
@@ -52,7 +52,7 @@ Status MountedVolume::set_xattr(NodeId node, std::string_view name, std::span<co
 }
 
 Status MountedVolume::remove_xattr(NodeId node, std::string_view name) {
-  TRY(check_writable());
+  const ChangeGate::Pass pass = TRY(begin_change("removexattr", node));
   InodeRef inode = TRY(find(node));
   WriteLock lock(inode->lock);
   if ((inode->disk.fields.flags & (format::kInodeFlagImmutable | format::kInodeFlagAppend)) != 0) return fail(Error::user(EPERM));

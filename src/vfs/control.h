@@ -38,6 +38,17 @@ inline constexpr std::uint32_t kControlShutdown = _IOW(kControlMagic, 3, std::ui
 inline constexpr std::uint32_t kControlIdentify = _IOR(kControlMagic, 2, ControlIdentity);
 inline constexpr std::uint32_t kControlRequests = _IOR(kControlMagic, 7, ControlRequests);
 
+// Freeze and thaw (docs/vfs.md). EBUSY: frozen already; EINVAL: not frozen.
+struct ControlFreeze {
+  std::uint32_t timeout_ms;   // in: for each of the two tries
+  std::uint32_t hold;         // in: 1: thaw when the calling process ends
+  std::uint32_t timed_out;    // out: 1: not frozen, and `held_by` says who was not done
+  char held_by[500];          // out: text, terminated
+};
+static_assert(sizeof(ControlFreeze) == 512);
+inline constexpr std::uint32_t kControlFreeze = _IOWR(kControlMagic, 8, ControlFreeze);
+inline constexpr std::uint32_t kControlThaw = _IO(kControlMagic, 9);
+inline constexpr std::uint32_t kControlIsFrozen = _IOR(kControlMagic, 10, std::uint32_t);  // 1, or about to be; 0
 
 // Tracing (docs/tracing.md): begin recording the layers whose bits are set (EBUSY: somebody else is); take what there is,
 // again and again, at least every few seconds (ESTALE: recording has ended); end.

@@ -47,7 +47,7 @@ Result<std::size_t> MountedVolume::read(NodeId node, std::uint64_t offset, std::
 // --- writing --------------------------------------------------------------------------------------------------------
 
 Result<std::size_t> MountedVolume::write(NodeId node, std::uint64_t offset, std::span<const std::byte> data, WriteFlags flags) {
-  TRY(check_writable());
+  const ChangeGate::Pass pass = TRY(begin_write(node));
   InodeRef inode = TRY(find_file(node));
   if (data.empty()) return std::size_t{0};
   // Too much is dirty already: the writer waits, with nothing held, for write-back to make room.
@@ -141,7 +141,7 @@ Result<bool> MountedVolume::overwrite(Inode &inode, std::uint64_t offset, std::s
 }
 
 Status MountedVolume::allocate(NodeId node, std::uint64_t offset, std::uint64_t length, int mode) {
-  TRY(check_writable());
+  const ChangeGate::Pass pass = TRY(begin_change("fallocate", node));
   InodeRef inode = TRY(find_file(node));
   if (length == 0) return fail(Error::user(EINVAL));
   const bool keep_size = (mode & FALLOC_FL_KEEP_SIZE) != 0;
@@ -211,8 +211,10 @@ Result<std::size_t> MountedVolume::copy_range(NodeId from, std::uint64_t from_of
 
 Result<std::uint64_t> MountedVolume::map_block(NodeId node, std::uint64_t block, std::uint32_t block_size) {
   InodeRef inode = TRY(find_file(node));
-  write_back(*inode);
-  TRY(record_written(*inode));
+  if (const auto pass = freezer_->gate().try_enter(ChangeGate::Level::background, "bmap", inode->number)) {
+    write_back(*inode);
+    TRY(record_written(*inode));
+  }
   ReadLock lock(inode->lock);
   // Whoever asks means to look at the device.
   if (ext4::journals_data(*volume_, inode->disk) && !volume_->read_only()) TRY(reported(volume_->journal().checkpoint_all()));

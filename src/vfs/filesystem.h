@@ -12,6 +12,7 @@
 
 #include "base/result.h"
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -169,6 +170,24 @@ public:
     return fail(Error::user(ENOTTY));
   }
   virtual bool is_shut_down() const { return false; }
+
+  // Freezing: no changes, and the disk as after a clean unmount, until thaw(). Operations that change something wait meanwhile,
+  // before they hold anything (change_gate.h); all others go on. Bounded: what is not done after `timeout` is tried once
+  // more, as long, and then undone: ETIMEDOUT. EBUSY: frozen already, or somebody is at it.
+  struct Frozen {
+    std::uint64_t ticket = 0;  // tells this freeze from later ones; never 0
+    std::string held_by;       // after ETIMEDOUT: who was not done, in words
+  };
+  virtual Status freeze(std::chrono::milliseconds timeout, Frozen &frozen) {
+    static_cast<void>(timeout), static_cast<void>(frozen);
+    return fail(Error::user(ENOTTY));
+  }
+  // Ends the freeze with this ticket; 0: whichever there is. EINVAL when there is none.
+  virtual Status thaw(std::uint64_t ticket) {
+    static_cast<void>(ticket);
+    return fail(Error::user(EINVAL, "not frozen"));
+  }
+  virtual bool is_frozen() const { return false; }
   // The nodes with a lookup count, of which a client may have something cached.
   virtual std::vector<NodeId> known_nodes() { return {}; }
 

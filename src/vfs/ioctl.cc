@@ -44,7 +44,7 @@ Result<std::size_t> MountedVolume::inode_ioctl(Inode &inode, std::uint32_t comma
   }
   case FS_IOC_SETFLAGS: {
     const auto wanted = TRY(take<std::uint32_t>(in));
-    TRY(check_writable());
+    const ChangeGate::Pass pass = TRY(begin_change("ioctl", node_of(inode.number)));
     TRY(set_flags(inode, wanted, caller));
     return std::size_t{0};
   }
@@ -58,7 +58,7 @@ Result<std::size_t> MountedVolume::inode_ioctl(Inode &inode, std::uint32_t comma
   }
   case FS_IOC_FSSETXATTR: {
     const auto wanted = TRY(take<fsxattr>(in));
-    TRY(check_writable());
+    const ChangeGate::Pass pass = TRY(begin_change("ioctl", node_of(inode.number)));
     WriteLock lock(inode.lock);
     if (caller.uid != 0 && caller.uid != inode.disk.fields.uid) return fail(Error::user(EPERM));
     TRY(reported(flags::set_attributes(*volume_, inode.disk, {.xflags = wanted.fsx_xflags, .project = wanted.fsx_projid},
@@ -97,7 +97,7 @@ Status MountedVolume::set_flags(Inode &inode, std::uint32_t wanted, const Caller
 }
 
 Result<std::size_t> MountedVolume::trim(std::span<const std::byte> in, std::span<std::byte> out) {
-  TRY(check_writable());
+  const ChangeGate::Pass pass = TRY(begin_change("trim", kRootNode));
   auto range = TRY(take<fstrim_range>(in));
   const std::uint64_t block_size = volume_->block_size();
   const std::uint64_t blocks = volume_->superblock().blocks_count;
@@ -128,7 +128,7 @@ Result<std::size_t> MountedVolume::ioctl(NodeId node, std::uint32_t command, std
   }
   case FS_IOC_SETFSLABEL: {
     if (caller.uid != 0) return fail(Error::user(EPERM));
-    TRY(check_writable());
+    const ChangeGate::Pass pass = TRY(begin_change("ioctl", node));
     const std::string_view text(reinterpret_cast<const char *>(in.data()), in.size());
     const std::string_view label = text.substr(0, text.find('\0'));
     TRY(reported(ext4::inode_flags::set_label(*volume_, label)));

@@ -29,12 +29,24 @@ Result<std::unique_ptr<MountedVolume>> MountedVolume::open(device::BlockDevice &
 MountedVolume::MountedVolume(std::unique_ptr<Gates> gates, std::unique_ptr<ext4::Volume> volume,
                              const MountedVolumeOptions &options)
     : gates_(std::move(gates)), volume_(std::move(volume)), options_(options), memory_(options.memory) {
-  reaper_ = std::make_unique<Reaper>([this](InodeNumber number) { retire(number); });
+  freezer_ = std::make_unique<Freezer>(freezing());
+  reaper_ = std::make_unique<Reaper>([this](InodeNumber number) {
+    const ChangeGate::Pass pass = begin_own_work("deletion", number);
+    retire(number);
+  });
   inodes_ = std::make_unique<InodeTable>(*volume_, memory_, options.idle_inodes,
                                          [this](InodeNumber number) { reaper_->queue(number); });
   flusher_ = std::make_unique<Flusher>(*inodes_, memory_,
-                                       Flusher::Work{.write_back = [this](Inode &inode) { write_back(inode); },
-                                                     .settle = [this](Inode &inode) { settle(inode); }},
+                                       Flusher::Work{.write_back =
+                                                         [this](Inode &inode) {
+                                                           const auto pass = begin_own_work("write-back", inode.number);
+                                                           write_back(inode);
+                                                         },
+                                                     .settle =
+                                                         [this](Inode &inode) {
+                                                           const auto pass = begin_own_work("write-back", inode.number);
+                                                           settle(inode);
+                                                         }},
                                        options.flusher);
 }
 
@@ -54,6 +66,7 @@ void MountedVolume::watch_memory() {
 MountedVolume::~MountedVolume() {
   shrinkers_.clear();
   const ThreadRoleScope role(ThreadRole::unmount);
+  freezer_->stop();  // those below wait for the thaw
   // Their threads use the table and the volume; what the flusher lets go of may go to the reaper.
   flusher_->stop();
   reaper_->stop();
@@ -63,6 +76,7 @@ Status MountedVolume::unmount() {
   if (unmounted_) return {};
   const ThreadRoleScope role(ThreadRole::unmount);
   unmounted_ = true;
+  freezer_->stop();
   inodes_->forget_everything();
   flusher_->release_all();
   reaper_->drain();
@@ -123,9 +137,12 @@ void MountedVolume::reclaim_space() {
 Status MountedVolume::sync(NodeId node, bool data_only) {
   TRY(check_running());
   InodeRef inode = TRY(find(node));
-  write_back(*inode);
-  TRY(record_written(*inode));
-  if (inode->times_dirty.load() && !data_only) TRY(store_times(*inode));
+  // While frozen there is nothing to write: the freeze has written it.
+  if (const auto pass = freezer_->gate().try_enter(ChangeGate::Level::background, "fsync", inode->number)) {
+    write_back(*inode);
+    TRY(record_written(*inode));
+    if (inode->times_dirty.load() && !data_only) TRY(store_times(*inode));
+  }
   jbd2::Tid tid;
   {
     ReadLock lock(inode->lock);
@@ -152,16 +169,19 @@ Status MountedVolume::sync_all() {
   TRY(check_running());
   if (volume_->read_only()) return volume_->journal().check();
   Status first = {};
-  flusher_->for_each([&](Inode &inode) {
+  // While frozen there is nothing to write: the freeze has written it.
+  std::optional<ChangeGate::Pass> pass = freezer_->gate().try_enter(ChangeGate::Level::background, "sync of everything");
+  if (pass) flusher_->for_each([&](Inode &inode) {
     // No data integrity is owed to what nobody finds after a crash: its data is the flusher's business, however long that
     // takes. Whoever gives it a name writes it first (link).
     if (inodes_->is_nameless(inode)) return;
     write_back(inode);
     if (Status status = record_written(inode); !status && first) first = status;
   });
-  inodes_->for_each_dirty([&](InodeRef inode) {
+  if (pass) inodes_->for_each_dirty([&](InodeRef inode) {
     if (Status status = store_times(*inode); !status && first) first = status;
   });
+  pass.reset();
   TRY(first);
   const outboard::trace::Stopwatch watch;
   Status synced = reported(volume_->sync());

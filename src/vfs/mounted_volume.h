@@ -2,7 +2,7 @@
 //
 // Every operation: find the inodes in the table (references), lock them (docs/locking.md: several at once in order of
 // number), call one function of ext4, tell the table about links, drop everything. No I/O policy lives here but sync.
-// Files: lifecycle.cc (open, sync, unmount, deletion), shutdown.cc, attributes.cc, names.cc, data.cc, write_back.cc,
+// Files: lifecycle.cc (open, sync, unmount, deletion), shutdown.cc, freeze.cc, attributes.cc, names.cc, data.cc, write_back.cc,
 // attributes_extended.cc, listing.cc, ioctl.cc.
 #pragma once
 
@@ -12,6 +12,7 @@
 #include "pagecache/folio_memory.h"
 #include "vfs/filesystem.h"
 #include "vfs/flusher.h"
+#include "vfs/freezer.h"
 #include "vfs/inode_table.h"
 #include "vfs/reaper.h"
 
@@ -74,6 +75,9 @@ public:
   Status sync_all() override;
   Status shutdown(ShutdownMode mode) override;
   bool is_shut_down() const override { return shut_down_.load(); }
+  Status freeze(std::chrono::milliseconds timeout, Frozen &frozen) override;
+  Status thaw(std::uint64_t ticket = 0) override;
+  bool is_frozen() const override { return freezer_->is_frozen(); }
   std::vector<NodeId> known_nodes() override;
   Result<std::size_t> get_xattr(NodeId node, std::string_view name, std::span<std::byte> into) override;
   Result<std::size_t> list_xattrs(NodeId node, std::span<std::byte> into) override;
@@ -106,6 +110,16 @@ private:
     TRY(check_running());
     return volume_->check_writable();
   }
+  // What an operation that changes something starts with, before it holds anything: waits while the mount is frozen, and for the
+  // journal, unless it only puts data into memory. The operation is under way, as a freeze sees it, while the pass lives.
+  Result<ChangeGate::Pass> begin_change(const char *what, NodeId node);
+  Result<ChangeGate::Pass> begin_write(NodeId node);
+  // Before an inode's lock is taken in order to change something on record: who waits for the device in between holds up readers.
+  void wait_for_journal() { volume_->journal().wait_until_open(); }
+  // For work of the second level (change_gate.h) on a thread that has nothing else to do: waits.
+  ChangeGate::Pass begin_own_work(const char *what, InodeNumber inode);
+  Freezer::Work freezing();   // freeze.cc
+  void write_everything();    // all that is dirty, files without a name included
   Status flush_dirty_data();  // shutdown.cc
 
   Result<InodeRef> find(NodeId node);
@@ -182,6 +196,7 @@ private:
   pagecache::FolioMemory memory_;
   iomap::MappingCache mappings_;
   std::unique_ptr<InodeTable> inodes_;
+  std::unique_ptr<Freezer> freezer_;
   std::unique_ptr<Reaper> reaper_;
   std::unique_ptr<Flusher> flusher_;
   std::atomic<bool> lost_data_{false};  // since the last sync_all: it has to say so

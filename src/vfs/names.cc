@@ -48,7 +48,7 @@ void MountedVolume::forget(NodeId node, std::uint64_t count) { inodes_->forget(n
 
 Result<Entry> MountedVolume::make(NodeId parent, std::string_view name, std::uint32_t mode, std::uint64_t device,
                                   std::string_view target, const Caller &caller) {
-  TRY(check_writable());
+  const ChangeGate::Pass pass = TRY(begin_change("create", parent));
   InodeRef directory = TRY(find(parent));
   const ext4::names::NewInode what{.mode = mode,
                                    .umask = caller.umask,
@@ -94,7 +94,7 @@ Result<Entry> MountedVolume::make_symlink(NodeId parent, std::string_view name, 
 }
 
 Result<Entry> MountedVolume::make_temporary(NodeId parent, std::uint32_t mode, const Caller &caller) {
-  TRY(check_writable());
+  const ChangeGate::Pass pass = TRY(begin_change("tmpfile", parent));
   InodeRef directory = TRY(find(parent));
   const ext4::names::NewInode what{
       .mode = (mode & 07777u) | S_IFREG, .umask = caller.umask, .uid = caller.uid, .gid = caller.gid, .symlink_target = {}};
@@ -109,7 +109,7 @@ Result<Entry> MountedVolume::make_temporary(NodeId parent, std::uint32_t mode, c
 }
 
 Result<Entry> MountedVolume::link(NodeId node, NodeId new_parent, std::string_view new_name) {
-  TRY(check_writable());
+  const ChangeGate::Pass pass = TRY(begin_change("link", node));
   InodeRef target = TRY(find(node));
   InodeRef directory = TRY(find(new_parent));
   // Syncs have passed over a file without a name. From the commit that gives it one its data must be found, too.
@@ -133,7 +133,7 @@ Result<Entry> MountedVolume::link(NodeId node, NodeId new_parent, std::string_vi
 }
 
 Status MountedVolume::remove_name(NodeId parent, std::string_view name, bool directory) {
-  TRY(check_writable());
+  const ChangeGate::Pass pass = TRY(begin_change("unlink", parent));
   InodeRef parent_inode = TRY(find(parent));
   for (;;) {
     InodeRef target = TRY(reported(child(*parent_inode, name)));
@@ -183,7 +183,7 @@ Status MountedVolume::check_not_below(InodeNumber directory, InodeNumber source)
 
 Status MountedVolume::rename(NodeId parent, std::string_view name, NodeId new_parent, std::string_view new_name,
                              std::uint32_t flags, const Caller &caller) {
-  TRY(check_writable());
+  const ChangeGate::Pass pass = TRY(begin_change("rename", parent));
   if ((flags & ~static_cast<std::uint32_t>(RENAME_NOREPLACE | RENAME_EXCHANGE | RENAME_WHITEOUT)) != 0 ||
       ((flags & RENAME_EXCHANGE) != 0 && (flags & (RENAME_NOREPLACE | RENAME_WHITEOUT)) != 0))
     return fail(Error::user(EINVAL));
@@ -212,6 +212,7 @@ Status MountedVolume::rename(NodeId parent, std::string_view name, NodeId new_pa
     if (target && (flags & RENAME_EXCHANGE) == 0) {
       write_back(*source);
       TRY(record_written(*source));
+      wait_for_journal();
     }
 
     LockSet locks{&*old_directory, &*new_directory, &*source, target_inode};

@@ -36,6 +36,8 @@ Status MountedVolume::flush_dirty_data() { return sync_all(); }
 // Holds no lock: while one shutdown waits for a device that does not answer, another (`now`) cuts it short.
 Status MountedVolume::shutdown(ShutdownMode mode) {
   if (gates_->main.is_shut()) return {};
+  // What goes before would have to wait for the thaw. At once is at once: the disk stays clean.
+  if (mode != ShutdownMode::now && is_frozen()) return fail(Error::user(EBUSY, "shutdown: frozen"));
   log(LogLevel::warning, "shutdown asked for, {}", name_of(mode));
   trace::shutdown(mode);
   if (mode == ShutdownMode::flush) {
@@ -50,6 +52,7 @@ Status MountedVolume::shutdown(ShutdownMode mode) {
   bool ended = true;
   if (gates_->journal) ended = gates_->journal->shut(deadline);
   ended = gates_->main.shut(deadline) && ended;
+  freezer_->give_up();
   if (!ended) log(LogLevel::warning, "shutdown: what the device was given before has not ended yet");
   return {};
 }

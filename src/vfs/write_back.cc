@@ -16,13 +16,15 @@ constexpr std::uint64_t kBatchBytes = std::uint64_t{8} << 20;
 // the file go on. Nothing else changes the map meanwhile: Inode::io is held.
 class LockedMapper final : public iomap::MappingSource {
 public:
-  LockedMapper(ext4::Volume &volume, Inode &inode) : inode_(inode), mapper_(volume, disk_of(inode)) {}
+  LockedMapper(ext4::Volume &volume, Inode &inode) : volume_(volume), inode_(inode), mapper_(volume, disk_of(inode)) {}
   std::uint64_t inode_number() const override { return inode_.number.value(); }
   Result<iomap::Mapping> begin(ByteRange range, iomap::Operation operation) override {
+    volume_.journal().wait_until_open();
     WriteLock lock(inode_.lock);
     return mapper_.begin(range, operation);
   }
   Status ioend(ByteRange written, const iomap::Mapping &mapping) override {
+    volume_.journal().wait_until_open();
     WriteLock lock(inode_.lock);
     return mapper_.ioend(written, mapping);
   }
@@ -37,6 +39,7 @@ public:
 
 private:
   static ext4::Inode &disk_of(Inode &inode) NO_THREAD_SAFETY_ANALYSIS { return inode.disk; }
+  ext4::Volume &volume_;
   Inode &inode_;
   ext4::Mapper mapper_;
 };
@@ -103,6 +106,7 @@ void MountedVolume::discard_data(Inode &inode) {
 void MountedVolume::settle(Inode &inode) {
   if (volume_->read_only()) return;
   WriteLock io(inode.io);
+  wait_for_journal();
   WriteLock lock(inode.lock);
   if (Status status = reported(ext4::delayed::record_written(*volume_, inode.disk)); !status) inode.write_error = EIO;
   ext4::delayed::release_ahead(*volume_, inode.disk);
@@ -112,6 +116,7 @@ void MountedVolume::settle(Inode &inode) {
 
 Status MountedVolume::record_written(Inode &inode) {
   WriteLock io(inode.io);
+  wait_for_journal();
   WriteLock lock(inode.lock);
   return reported(ext4::delayed::record_written(*volume_, inode.disk));
 }
@@ -119,6 +124,7 @@ Status MountedVolume::record_written(Inode &inode) {
 MountedVolume::CleanLock::CleanLock(MountedVolume &volume, Inode &inode) NO_THREAD_SAFETY_ANALYSIS : inode_(inode) {
   for (;;) {
     volume.write_back_locked(inode);
+    volume.wait_for_journal();
     inode.lock.lock();
     if (inode.pages.empty()) break;
     inode.lock.unlock();
