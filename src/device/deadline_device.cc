@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "device/host_file.h"
 #include "device/request_memory.h"
+#include "device/request_ring.h"
 
 #include <algorithm>
 #include <cstring>
@@ -41,6 +42,11 @@ std::size_t DeadlineDevice::late() const { return readers_.late() + changers_.la
 Status DeadlineDevice::admit() {
   if (!health_->silent() || health_->is_heard()) return {};
   return fail(no_answer());
+}
+
+// Without a ring of its own a thread has helpers, who may get stuck.
+bool DeadlineDevice::keeps_deadline_here() const {
+  return lower_->properties().keeps_deadline && RequestRing::of_this_thread().has_value();
 }
 
 bool DeadlineDevice::start_probe() {
@@ -84,7 +90,7 @@ Status DeadlineDevice::change_in_one_step(Job job, const char *what, std::uint64
 }
 
 Status DeadlineDevice::read(std::uint64_t offset, std::span<std::byte> data) {
-  if (lower_->properties().keeps_deadline) return directly([&] { return lower_->read(offset, data); }, Kind::read, "read", offset, data.size());
+  if (keeps_deadline_here()) return directly([&] { return lower_->read(offset, data); }, Kind::read, "read", offset, data.size());
   TRY(admit());
   const Deadline deadline = health_->deadline();
   while (!data.empty()) {
@@ -107,7 +113,7 @@ Status DeadlineDevice::write(std::uint64_t offset, std::span<const std::byte> da
 Status DeadlineDevice::write_gather(std::uint64_t offset, std::span<const iovec> pieces) {
   std::uint64_t length = 0;
   for (const iovec &piece : pieces) length += piece.iov_len;
-  if (lower_->properties().keeps_deadline)
+  if (keeps_deadline_here())
     return directly([&] { return lower_->write_gather(offset, pieces); }, Kind::change, "write", offset, length);
   TRY(admit());
   const Deadline deadline = health_->deadline();
@@ -125,7 +131,7 @@ Status DeadlineDevice::write_gather(std::uint64_t offset, std::span<const iovec>
 }
 
 Status DeadlineDevice::flush() {
-  if (lower_->properties().keeps_deadline) return directly([&] { return lower_->flush(); }, Kind::change, "flush", 0, 0);
+  if (keeps_deadline_here()) return directly([&] { return lower_->flush(); }, Kind::change, "flush", 0, 0);
   return change_in_one_step([lower = lower_] { return lower->flush(); }, "flush", 0, 0);
 }
 

@@ -3,7 +3,7 @@
 // Changes have no deadline while the device answers reads: then it is frozen, and goes on some time.
 //
 // A device below that keeps the deadline itself (Properties::keeps_deadline) gets its reads, writes and flushes on the thread that
-// asks. Everything else is handed to a helper thread, which costs two switches of threads and a copy.
+// asks, if the host has what it takes for that thread (a descriptor). Everything else is handed to a helper thread, which costs two switches of threads and a copy.
 //
 // What is known of the device is its DeviceHealth: a silent one is asked nothing but whether it is still there, and whoever
 // asks it gets "no answer" within `grace`, so that a client of many requests does not wait for each of them.
@@ -52,6 +52,7 @@ private:
   using Deadline = DeviceHealth::Deadline;
   enum class Kind : std::uint8_t { read, change };
 
+  bool keeps_deadline_here() const;
   Status admit();
   bool start_probe();
   Status settle(Status status, Kind kind, const char *what, std::uint64_t offset, std::uint64_t length);

@@ -9,6 +9,8 @@
 #include <cstring>
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <syslog.h>
@@ -105,6 +107,21 @@ Outcome<Prepared> prepare(const MountSpec &spec) {
   return prepared;
 }
 
+// What the kernel needs memory for on our behalf may not wait for pages that only we can write, nor are our writes held back for what
+// others have made dirty. Threads inherit it. Only for the machine's root: everybody else does without.
+void be_an_io_flusher() {
+  if (::prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0) != 0 && errno != EPERM)
+    log(LogLevel::warning, "the kernel does not know this process as one that writes dirty pages: {}", std::strerror(errno));
+}
+
+// Each thread that talks to the device has a descriptor for it, and there may be many threads that wait.
+void allow_descriptors() {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == limit.rlim_max) return;
+  limit.rlim_cur = limit.rlim_max;
+  if (::setrlimit(RLIMIT_NOFILE, &limit) != 0) log(LogLevel::warning, "the limit of descriptors stays at its default: {}", std::strerror(errno));
+}
+
 // We ask for no time-out of the kernel's, since its end is the end of the whole connection. The administrator may impose one.
 void log_imposed_timeout() {
   unsigned shortest = 0;
@@ -137,6 +154,8 @@ void unmount_on_signal(const std::string &target, int signal) {
 }  // namespace
 
 Outcome<void> serve(const MountSpec &spec, const std::function<void()> &ready) {
+  be_an_io_flusher();
+  allow_descriptors();
   // Before any thread exists: all of them leave these signals to the watcher.
   SignalWatcher signals;
   Outcome<Prepared> prepared = prepare(spec);
