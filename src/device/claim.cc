@@ -5,13 +5,16 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <dirent.h>
 #include <fcntl.h>
 #include <fstream>
+#include <initializer_list>
 #include <limits>
 #include <sstream>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <thread>
 
 namespace outboard::device {
 
@@ -76,14 +79,28 @@ Status check_loops(const struct stat &file, const ClaimOptions &options) {
   return {};
 }
 
+// A process that was killed is gone before its last requests are, and as long as the kernel is at those, it keeps the file open.
+constexpr std::chrono::seconds kLetGo{2};
+
+// Until `attempt` (0: done, an errno otherwise) is not refused any more as `busy`, but not for long.
+template <class Attempt> int patiently(const Attempt &attempt, std::initializer_list<int> busy) {
+  const auto deadline = std::chrono::steady_clock::now() + kLetGo;
+  for (;;) {
+    const int error = attempt();
+    if (std::ranges::find(busy, error) == busy.end() || std::chrono::steady_clock::now() >= deadline) return error;
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+}
+
 Status lock_range(int fd, const ClaimOptions &options) {
   struct flock range {};
   range.l_type = options.read_only ? F_RDLCK : F_WRLCK;
   range.l_whence = SEEK_SET;
   range.l_start = static_cast<off_t>(options.offset);
   range.l_len = static_cast<off_t>(options.length);
-  if (::fcntl(fd, F_OFD_SETLK, &range) == 0) return {};
-  if (errno == EAGAIN || errno == EACCES) {
+  const int error = patiently([&] { return ::fcntl(fd, F_OFD_SETLK, &range) == 0 ? 0 : errno; }, {EAGAIN, EACCES});
+  if (error == 0) return {};
+  if (error == EAGAIN || error == EACCES) {
     struct flock holder = range;
     std::string who = "another process";
     // The process is known only when its lock is a traditional one.
@@ -91,11 +108,11 @@ Status lock_range(int fd, const ClaimOptions &options) {
       who = fmt::format("process {}", holder.l_pid);
     return refuse(options, fmt::format("the image file is in use by {}", who), "claim: the file is locked");
   }
-  if (errno == ENOLCK || errno == ENOSYS || errno == EOPNOTSUPP || errno == EINVAL) {
+  if (error == ENOLCK || error == ENOSYS || error == EOPNOTSUPP || error == EINVAL) {
     log(LogLevel::warning, "the host's file system has no locks: a second user of the image would not be noticed");
     return {};
   }
-  return fail(Error::system(errno, "claim: lock the file"));
+  return fail(Error::system(error, "claim: lock the file"));
 }
 
 bool is_usable(mode_t mode) { return S_ISREG(mode) || S_ISBLK(mode); }
@@ -109,11 +126,15 @@ Result<UniqueFd> open_claimed(const std::string &path, const ClaimOptions &optio
   if (!is_usable(info.st_mode)) return fail(Error::system(EINVAL, "device: neither a regular file nor a block device"));
   const bool exclusive = S_ISBLK(info.st_mode) && options.mode != ClaimMode::none;
   const int access = (options.read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC;
-  UniqueFd fd(::open(path.c_str(), access | (exclusive ? O_EXCL : 0)));
-  if (!fd) {
-    if (exclusive && errno == EBUSY)
+  UniqueFd fd;
+  const auto open = [&] {
+    fd.reset(::open(path.c_str(), access | (exclusive ? O_EXCL : 0)));
+    return fd ? 0 : errno;
+  };
+  if (const int error = exclusive ? patiently(open, {EBUSY}) : open(); error != 0) {
+    if (exclusive && error == EBUSY)
       return refuse(options, fmt::format("{} {}", path, holder_of(info.st_rdev)), "claim: the block device is in use");
-    return fail(Error::system(errno, "device: open"));
+    return fail(Error::system(error, "device: open"));
   }
   if (exclusive && options.mode == ClaimMode::test_then_share) {
     fd.reset(::open(path.c_str(), access));

@@ -4,6 +4,8 @@
 // - Regular file: an open-file-description lock on the byte range of the file system (shared for read-only), and no
 //   loop device over that range but our own. A loop device attached later is not seen.
 // - Block device: O_EXCL, which mounts, swap, device-mapper and other O_EXCL openers respect.
+//
+// A claim that is refused is tried again for two seconds: a server that was killed lets go a little later than it is gone.
 #pragma once
 
 #include "base/result.h"

@@ -6,11 +6,13 @@
 #include "testing/image_builder.h"
 
 #include <cerrno>
+#include <chrono>
 #include <csignal>
 #include <fcntl.h>
 #include <filesystem>
 #include <sys/mount.h>
 #include <sys/wait.h>
+#include <thread>
 #include <unistd.h>
 
 namespace outboard::device {
@@ -35,6 +37,16 @@ TEST_F(ClaimTest, AWriterKeepsEverybodyOut) {
   EXPECT_ERROR(open_claimed(path_, {.read_only = true}), EBUSY);
   EXPECT_OK(open_claimed(path_, {.mode = ClaimMode::none}));
   first.reset();
+  EXPECT_OK(open_claimed(path_, {}));
+}
+
+// A server that was killed: its process is gone, and the kernel is still at its last requests.
+TEST_F(ClaimTest, AHolderThatLetsGoSoonIsWaitedFor) {
+  ASSIGN_OK(UniqueFd first, open_claimed(path_, {}));
+  std::jthread later([&] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(200));
+    first.reset();
+  });
   EXPECT_OK(open_claimed(path_, {}));
 }
 

@@ -2,6 +2,7 @@
 // write; and power cuts in the middle of our replay.
 #include "ext4/fast_commit_replay.h"
 
+#include "base/unique_fd.h"
 #include "device/overlay_device.h"
 #include "ext4/directory.h"
 #include "ext4/journal_area.h"
@@ -35,7 +36,7 @@ public:
   KernelImage(const std::vector<std::string> &arguments, std::uint32_t block_size,
               const std::function<void(const std::string &)> &base, const std::function<void(const std::string &)> &work) {
     // Any sync(2) on the machine, by a test beside this one, makes the kernel commit in full: then there is nothing to see.
-    constexpr int kAttempts = 8;
+    constexpr int kAttempts = 20;
     for (int attempt = 0; attempt < kAttempts; ++attempt) {
       ok_ = false;
       make(arguments, block_size, base, work);
@@ -61,7 +62,10 @@ private:
     EXPECT_OK(mount);
     if (!mount) return;
     base((*mount)->path());
-    ::sync();
+    // Not sync(2), which would do the same to the tests beside this one.
+    UniqueFd root(::open((*mount)->path().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    EXPECT_TRUE(root && ::syncfs(root.get()) == 0);
+    root.reset();  // or the mount is busy
     work((*mount)->path());
     EXPECT_EQ(testing::run_command({"cp", "--sparse=always", after(), crashed()})->exit, 0);
     EXPECT_OK((*mount)->unmount());
