@@ -112,6 +112,15 @@ bool Journal::Impl::room_after_running() const {
   return !log_ || std::uint64_t{used_} + 2 * std::uint64_t{transaction_space_} <= format_.length();
 }
 
+// The commit in progress and the checkpoint thread make it, both in bounded device I/O. Not necessarily enough of it.
+void Journal::Impl::wait_for_log_space() {
+  ++count_.forced_checkpoints;
+  ++space_waiters_;
+  checkpoint_wake_.notify_all();
+  changed_.wait(lock_, kStartGoesOn);
+  --space_waiters_;
+}
+
 Result<Transaction *> Journal::Impl::begin(std::uint32_t credits) {
   enter_handle();
   MutexLock lock(lock_);
@@ -132,12 +141,7 @@ Result<Transaction *> Journal::Impl::begin(std::uint32_t credits) {
       continue;
     }
     if (!running_ && !room_for_transaction()) {
-      // Waits for log space: the commit in progress and the checkpoint thread make it, both in bounded device I/O.
-      ++count_.forced_checkpoints;
-      ++space_waiters_;
-      checkpoint_wake_.notify_all();
-      changed_.wait(lock_, kStartGoesOn);
-      --space_waiters_;
+      wait_for_log_space();
       continue;
     }
     if (!running_) {
@@ -170,11 +174,7 @@ void Journal::Impl::wait_until_open() {
   MutexLock lock(lock_);
   while (!(abort_reason_ || closing_ || stop_ || options_.read_only)) {
     if (!barrier_ && !running_ && !room_for_transaction()) {
-      ++count_.forced_checkpoints;
-      ++space_waiters_;
-      checkpoint_wake_.notify_all();
-      changed_.wait(lock_, kStartGoesOn);
-      --space_waiters_;
+      wait_for_log_space();
       continue;
     }
     if (!barrier_ && !running_) return;

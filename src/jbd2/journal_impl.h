@@ -51,6 +51,7 @@ struct Journal::Impl {
   bool is_crowded(const Transaction &transaction) const { return log_ && transaction.revokes.load() > revoke_limit_ / 2; }
   bool room_for_transaction() const REQUIRES(lock_);
   bool room_after_running() const REQUIRES(lock_);  // with no commit in progress
+  void wait_for_log_space() REQUIRES(lock_);
   void wait_until_open() EXCLUDES(lock_);
   BufferState &state_of(cache::Buffer &buffer) REQUIRES(buffer.journal_lock());
 

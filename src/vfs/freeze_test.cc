@@ -57,12 +57,14 @@ protected:
     }
     return made->node;
   }
-  static std::string contents(MountedVolume &volume, const std::string &name) {
-    const Result<Entry> entry = volume.lookup(kRootNode, name);
-    if (!entry) return "-";
-    std::string text(entry->attributes.size, '\0');
-    EXPECT_OK(volume.read(entry->node, 0, std::as_writable_bytes(std::span(text))));
-    return text;
+  // A file whose direct write of this text the device holds back, and the thread that waits for it.
+  std::pair<NodeId, std::thread> hold_a_write(const std::string &text) {
+    const NodeId stuck = create("stuck", std::string(4096, '.'));
+    EXPECT_OK(volume_->sync(stuck, false));
+    device_->set(text, MarkedDevice::Action::hold);
+    std::thread writer([this, stuck, text] { EXPECT_OK(volume_->write(stuck, 0, bytes_of(text + std::string(4080, '-')), {.direct = true})); });
+    EXPECT_TRUE(eventually([&] { return device_->writes(text) == 1; }));
+    return {stuck, std::move(writer)};
   }
   void freeze() {
     Filesystem::Frozen frozen;
@@ -213,12 +215,8 @@ TEST_F(FreezeTest, AThreadThatMayNotWaitIsRefusedBeforeAnythingIsDone) {
 
 TEST_F(FreezeTest, AnOperationThatDoesNotEndIsNamedAndTheFreezeUndone) {
   ASSERT_NO_FATAL_FAILURE(make());
-  const NodeId stuck = create("stuck", std::string(4096, '.'));
-  ASSERT_OK(volume_->sync(stuck, false));
   const std::string text = "<held by device>";
-  device_->set(text, MarkedDevice::Action::hold);
-  std::thread writer([&] { EXPECT_OK(volume_->write(stuck, 0, bytes_of(text + std::string(4080, '-')), {.direct = true})); });
-  ASSERT_TRUE(eventually([&] { return device_->writes(text) == 1; }));
+  auto [stuck, writer] = hold_a_write(text);
   Filesystem::Frozen frozen;
   EXPECT_ERROR(volume_->freeze(50ms, frozen), ETIMEDOUT);
   EXPECT_NE(frozen.held_by.find(fmt::format("write of inode {}", volume_->get_attributes(stuck)->inode)), std::string::npos)
@@ -255,12 +253,8 @@ TEST_F(FreezeTest, WriteBackThatDoesNotEndIsNamedAndTheFreezeUndone) {
 
 TEST_F(FreezeTest, IsTriedOnceMore) {
   ASSERT_NO_FATAL_FAILURE(make());
-  const NodeId stuck = create("stuck", std::string(4096, '.'));
-  ASSERT_OK(volume_->sync(stuck, false));
   const std::string text = "<held by device>";
-  device_->set(text, MarkedDevice::Action::hold);
-  std::thread writer([&] { EXPECT_OK(volume_->write(stuck, 0, bytes_of(text + std::string(4080, '-')), {.direct = true})); });
-  ASSERT_TRUE(eventually([&] { return device_->writes(text) == 1; }));
+  auto [stuck, writer] = hold_a_write(text);
   set_log_sink([&](LogLevel, std::string_view line) {
     if (line.find("trying again") != std::string_view::npos) device_->set(text, MarkedDevice::Action::pass);
   });

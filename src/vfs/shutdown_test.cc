@@ -5,7 +5,7 @@
 #include "testing/fsck_oracle.h"
 #include "testing/image_builder.h"
 #include "testing/write_log_device.h"
-#include "vfs/mounted_volume.h"
+#include "vfs/test_volume.h"
 
 #include <algorithm>
 #include <atomic>
@@ -19,8 +19,6 @@ namespace {
 
 using namespace std::chrono_literals;
 using outboard::testing::WriteLogDevice;
-
-std::span<const std::byte> bytes(std::string_view text) { return std::as_bytes(std::span(text)); }
 
 class ShutdownTest : public ::testing::TestWithParam<ShutdownMode> {
 protected:
@@ -36,16 +34,8 @@ protected:
     Result<Entry> made = volume_->make_node(kRootNode, name, S_IFREG | 0644, 0, {});
     EXPECT_OK(made);
     if (!made) return 0;
-    EXPECT_OK(volume_->write(made->node, 0, bytes(text), {}));
+    EXPECT_OK(volume_->write(made->node, 0, bytes_of(text), {}));
     return made->node;
-  }
-  // What the next mount finds in the file; "-" when it is not there.
-  static std::string contents(MountedVolume &volume, const std::string &name) {
-    const Result<Entry> entry = volume.lookup(kRootNode, name);
-    if (!entry) return "-";
-    std::string text(entry->attributes.size, '\0');
-    EXPECT_OK(volume.read(entry->node, 0, std::as_writable_bytes(std::span(text))));
-    return text;
   }
   // Written and never synced: flushed; or its name only, unless the data had gone to the device by itself; or nothing of it.
   static void expect_unsynced(MountedVolume &volume) {
@@ -58,7 +48,7 @@ protected:
   }
   void expect_stopped(NodeId node) {
     std::array<std::byte, 8> buffer{};
-    EXPECT_ERROR(volume_->write(node, 0, bytes("late"), {}), EIO);
+    EXPECT_ERROR(volume_->write(node, 0, bytes_of("late"), {}), EIO);
     EXPECT_ERROR(volume_->read(node, 0, buffer), EIO);
     EXPECT_ERROR(volume_->sync(node, true), EIO);
     EXPECT_ERROR(volume_->sync_all(), EIO);
@@ -96,7 +86,7 @@ TEST_P(ShutdownTest, NothingReachesTheDeviceAfterwardsAndThePromisesHold) {
   const std::size_t written = device_->entries().size();
   const std::uint64_t position = device_->position();
   expect_stopped(synced);
-  EXPECT_ERROR(volume_->write(late, 0, bytes("later"), {}), EIO);
+  EXPECT_ERROR(volume_->write(late, 0, bytes_of("later"), {}), EIO);
   EXPECT_OK(volume_->shutdown(ShutdownMode::now));  // again
   std::this_thread::sleep_for(options_.volume.commit_interval + 300ms);  // past the commit timer
   volume_->forget(gone, 1);                                               // the reaper must leave it alone
@@ -132,7 +122,7 @@ TEST_P(ShutdownTest, HoldsWhileOthersAreInTheMiddleOfWriting) {
           EXPECT_TRUE(made.error().is(EIO)) << made.error().message();
           continue;
         }
-        const bool kept = volume_->write(made->node, 0, bytes(name), {}).has_value() && volume_->sync(made->node, false);
+        const bool kept = volume_->write(made->node, 0, bytes_of(name), {}).has_value() && volume_->sync(made->node, false);
         if (kept) promised[who] = name;
         ++done;
       }

@@ -21,6 +21,18 @@ namespace outboard::vfs {
 
 inline std::span<const std::byte> bytes_of(std::string_view text) { return std::as_bytes(std::span(text)); }
 
+// What a file of the root holds; "-" when it is not there.
+inline std::string contents(MountedVolume &volume, const std::string &name) {
+  const Result<Entry> entry = volume.lookup(kRootNode, name);
+  if (!entry) return "-";
+  std::string text(entry->attributes.size, '\0');
+  const auto got = volume.read(entry->node, 0, std::as_writable_bytes(std::span(text)));
+  EXPECT_OK(got);
+  text.resize(got.value_or(0));
+  volume.forget(entry->node, 1);
+  return text;
+}
+
 // Waits for what another thread does sooner or later. False when a minute was not enough.
 inline bool eventually(const std::function<bool()> &condition) {
   for (const auto end = std::chrono::steady_clock::now() + std::chrono::minutes(1);

@@ -86,17 +86,6 @@ protected:
   void write_back(NodeId node) { static_cast<void>(volume_->map_block(node, 0, 1024)); }
   Status commit() { return volume_->volume().journal().commit_running(); }
 
-  // "-": no such file.
-  static std::string contents(MountedVolume &volume, const std::string &name) {
-    const auto entry = volume.lookup(kRootNode, name);
-    if (!entry) return "-";
-    std::string text(entry->attributes.size, '\0');
-    const auto got = volume.read(entry->node, 0, std::as_writable_bytes(std::span(text)));
-    EXPECT_OK(got);
-    text.resize(got.value_or(0));
-    volume.forget(entry->node, 1);
-    return text;
-  }
   // Mounts what a power loss at `position` may leave, looks, and has it judged.
   void after_crash(std::uint64_t position, std::uint64_t seed, bool judge, const std::function<void(MountedVolume &)> &look) {
     SCOPED_TRACE(fmt::format("position {}, seed {}", position, seed));

@@ -1,6 +1,7 @@
 // What the server lives on runs short: space below a sparse image, the end of the image itself, memory, descriptors. Operations may fail,
 // with an error; the server goes on, nothing that fsync has acknowledged is lost, and what is left is a file system.
 #include "base/unique_fd.h"
+#include "support/durable_file.h"
 #include "support/mounts.h"
 #include "testing/command.h"
 #include "testing/expect.h"
@@ -39,18 +40,6 @@ private:
   const std::string directory_;
   bool mounted_ = false;
 };
-
-// 0 when all of it is written and fsynced, otherwise the error.
-int write_and_fsync(const std::string &path, const std::string &text) {
-  const UniqueFd file(::open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0644));
-  if (!file) return errno;
-  for (std::size_t done = 0; done < text.size();) {
-    const ssize_t moved = ::write(file.get(), text.data() + done, text.size() - done);
-    if (moved < 0) return errno;
-    done += static_cast<std::size_t>(moved);
-  }
-  return ::fsync(file.get()) == 0 ? 0 : errno;
-}
 
 std::string contents_of(unsigned number) { return std::string(kMiB, static_cast<char>('a' + number % 26)); }
 
