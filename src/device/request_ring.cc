@@ -12,6 +12,9 @@ namespace {
 // One is waited for; the others are late ones.
 constexpr unsigned kEntries = 16;
 constexpr unsigned kWorkers = 64;
+
+// The next ring may lie where this one lay. That the kernel unmaps before it maps is an order that race detectors do not see: this is it.
+std::atomic<unsigned> rings_gone{0};
 }  // namespace
 
 struct RequestRing::InFlight {
@@ -49,6 +52,7 @@ Status RequestRing::open() {
     break;
   }
   if (error != 0) return fail(Error::system(error, "device: no io_uring"));
+  static_cast<void>(rings_gone.load(std::memory_order_acquire));
   ring_ = std::move(ring);
   // Waiting with a time-out is a feature of its own (5.11).
   if ((ring_->features & IORING_FEAT_EXT_ARG) == 0) return fail(Error::system(ENOSYS, "device: io_uring without time-outs"));
@@ -59,7 +63,9 @@ Status RequestRing::open() {
 }
 
 RequestRing::~RequestRing() {
-  if (ring_) ::io_uring_queue_exit(ring_.get());
+  if (!ring_) return;
+  rings_gone.fetch_add(1, std::memory_order_release);
+  ::io_uring_queue_exit(ring_.get());
 }
 
 void RequestRing::take_completions() {
