@@ -125,9 +125,10 @@ TEST_F(Shortage, WithoutFurtherDescriptorsEverythingGoesOn) {
   ASSERT_OK(testing::make_image(image_, 64 * kMiB));
   OutboardMount mount(image_, work_.file("mnt"));
   ASSERT_TRUE(mount.mounted());
-  const rlimit none{1, 1};
   rlimit before{};
-  ASSERT_EQ(::prlimit(mount.server(), RLIMIT_NOFILE, &none, &before), 0);
+  ASSERT_EQ(::prlimit(mount.server(), RLIMIT_NOFILE, nullptr, &before), 0);
+  const rlimit none{1, before.rlim_max};
+  ASSERT_EQ(::prlimit(mount.server(), RLIMIT_NOFILE, &none, nullptr), 0);
   int error = 0;
   EXPECT_EQ(fill(mount.path(), 24, error), 24u) << strerrorname_np(error);
   expect_files(mount.path(), 24);
