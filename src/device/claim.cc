@@ -1,6 +1,7 @@
 #include "device/claim.h"
 
 #include "base/log.h"
+#include "device/host_mounts.h"
 #include "device/loop.h"
 
 #include <algorithm>
@@ -8,10 +9,8 @@
 #include <chrono>
 #include <dirent.h>
 #include <fcntl.h>
-#include <fstream>
 #include <initializer_list>
 #include <limits>
-#include <sstream>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <thread>
@@ -26,32 +25,11 @@ std::unexpected<Error> refuse(const ClaimOptions &options, const std::string &se
   return fail(Error::system(EBUSY, what));
 }
 
-// mountinfo writes blanks and backslashes of a path as \040 and the like.
-std::string unescape(const std::string &text) {
-  std::string plain;
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    if (text[i] == '\\' && i + 3 < text.size()) {
-      plain += static_cast<char>((text[i + 1] - '0') * 64 + (text[i + 2] - '0') * 8 + (text[i + 3] - '0'));
-      i += 3;
-    } else {
-      plain += text[i];
-    }
-  }
-  return plain;
-}
-
 // Who has a block device, as far as the host tells: a mount, or a device built on top of it.
 std::string holder_of(dev_t device) {
-  const std::string number = fmt::format("{}:{}", major(device), minor(device));
-  std::ifstream mounts("/proc/self/mountinfo");
-  for (std::string line; std::getline(mounts, line);) {
-    std::istringstream fields(line);
-    std::string id, parent, mounted, root, place;
-    if (fields >> id >> parent >> mounted >> root >> place && mounted == number)
-      return "is mounted on " + unescape(place);
-  }
+  if (const std::optional<HostMount> mount = mount_of(device)) return "is mounted on " + mount->target;
   std::string result;
-  const std::string holders = "/sys/dev/block/" + number + "/holders";
+  const std::string holders = fmt::format("/sys/dev/block/{}:{}/holders", major(device), minor(device));
   if (DIR *directory = ::opendir(holders.c_str())) {
     while (const dirent *entry = ::readdir(directory)) {
       if (entry->d_name[0] != '.' && result.empty()) result = std::string("is part of ") + entry->d_name;

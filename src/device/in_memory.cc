@@ -1,10 +1,9 @@
 #include "device/in_memory.h"
 
-#include <cstdio>
-#include <fstream>
+#include "device/host_mounts.h"
+
 #include <linux/loop.h>
 #include <linux/magic.h>
-#include <string>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -16,18 +15,10 @@ namespace {
 
 constexpr unsigned kLoopMajor = 7;
 
-// A mounted file system by the number of its device. (What is mounted nowhere we see is not found.)
+// Of a mounted file system. (What is mounted nowhere we see is not found.)
 bool is_tmpfs(dev_t device) {
-  std::ifstream mounts("/proc/self/mountinfo");
-  // "ID PARENT MAJOR:MINOR ROOT TARGET OPTIONS [TAGS...] - TYPE SOURCE OPTIONS"; blanks inside a field are written \040.
-  for (std::string line; std::getline(mounts, line);) {
-    unsigned major_number = 0, minor_number = 0;
-    if (std::sscanf(line.c_str(), "%*u %*u %u:%u ", &major_number, &minor_number) != 2) continue;
-    if (makedev(major_number, minor_number) != device) continue;
-    const std::size_t type = line.find(" - ");
-    return type != std::string::npos && (line.compare(type + 3, 6, "tmpfs ") == 0 || line.compare(type + 3, 6, "ramfs ") == 0);
-  }
-  return false;
+  const std::optional<HostMount> mount = mount_of(device);
+  return mount && (mount->type == "tmpfs" || mount->type == "ramfs");
 }
 
 }  // namespace

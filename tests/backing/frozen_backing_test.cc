@@ -42,14 +42,6 @@ int rounds() {
   return text != nullptr ? std::atoi(text) : 3;
 }
 
-bool eventually(const std::function<bool()> &condition) {
-  for (const auto end = std::chrono::steady_clock::now() + 60s; std::chrono::steady_clock::now() < end;) {
-    if (condition()) return true;
-    std::this_thread::sleep_for(2ms);
-  }
-  return condition();
-}
-
 struct Where {
   const char *type;
   bool plain;

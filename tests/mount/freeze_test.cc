@@ -26,14 +26,6 @@ namespace {
 using namespace std::chrono_literals;
 using testing::run_command;
 
-bool eventually(const std::function<bool()> &condition) {
-  for (const auto end = std::chrono::steady_clock::now() + 60s; std::chrono::steady_clock::now() < end;) {
-    if (condition()) return true;
-    std::this_thread::sleep_for(5ms);
-  }
-  return condition();
-}
-
 class FreezeCommand : public ::testing::TestWithParam<bool> {
 protected:
   void SetUp() override {

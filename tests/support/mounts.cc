@@ -163,6 +163,14 @@ std::uint64_t requests_received(const Mount &mount, fuse::wire::Opcode opcode) {
   return requests.received[static_cast<std::size_t>(opcode)];
 }
 
+bool eventually(const std::function<bool()> &condition) {
+  for (const auto end = std::chrono::steady_clock::now() + kPatience; std::chrono::steady_clock::now() < end;) {
+    if (condition()) return true;
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  }
+  return condition();
+}
+
 std::string fsck_complaint(const std::string &image) {
   testing::FsckReport report = testing::fsck(image);
   return report.clean ? "" : report.text;

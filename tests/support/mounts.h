@@ -5,6 +5,7 @@
 #include "fuse/wire.h"
 #include "testing/image_builder.h"
 
+#include <functional>
 #include <string>
 #include <sys/types.h>
 #include <vector>
@@ -66,6 +67,9 @@ private:
 // How many requests of this FUSE opcode the server of an Outboard mount has received so far. A failure of the test when the
 // server does not say.
 std::uint64_t requests_received(const Mount &mount, fuse::wire::Opcode opcode);
+
+// Waits for what somebody else does sooner or later. False when a minute was not enough.
+bool eventually(const std::function<bool()> &condition);
 
 // "" or what e2fsck -fn had to say.
 std::string fsck_complaint(const std::string &image);
